@@ -1,0 +1,68 @@
+# Build and test Placid. `make help` lists the targets.
+# The tests of the datapath and of the cluster need root and a Linux kernel.
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+TOOL    := go tool -modfile=tools/go.mod
+LAB     := test/lab/lab
+C_FILES  = $(wildcard bpf/*.c bpf/lib/*.h)
+
+# Packages whose tests make interfaces, namespaces and maps.
+ROOT_PACKAGES := ./internal/datapath/... ./internal/agent/...
+UNIT_PACKAGES  = $(shell go list ./... | grep -vE '/internal/(datapath|agent)(/|$$)|/(test|bench)/')
+
+.NOTPARALLEL:
+.PHONY: help build generate check-generate format lint test test-unit test-datapath test-cluster demo lab lab-down bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## build the four programs into bin/
+	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/ ./cmd/...
+
+generate: ## compile the BPF programs, and generate Go code and CRDs
+	@tools/deps.sh clang llvm
+	go generate ./...
+	$(TOOL) controller-gen object paths=./api/... crd output:crd:dir=deploy/crd
+
+check-generate: ## check that what is generated and committed matches its source
+	tools/check-generate.sh
+
+format: ## format Go and C
+	@tools/deps.sh clang-format
+	$(TOOL) golangci-lint fmt ./...
+	clang-format -i $(C_FILES)
+
+lint: ## run all linters on Go, C and shell
+	@tools/deps.sh clang-format shellcheck
+	go mod tidy -diff
+	$(TOOL) golangci-lint run ./...
+	clang-format --dry-run -Werror $(C_FILES)
+	tools/shell-scripts.sh | xargs shellcheck --external-sources --source-path=SCRIPTDIR
+
+test: lint check-generate test-unit test-datapath test-cluster ## run everything, as CI does
+
+test-unit: ## test the packages that need no root
+	@tools/deps.sh gcc libc6-dev
+	tools/test.sh unit -race $(UNIT_PACKAGES)
+
+test-datapath: ## test packets, namespaces, loader and agent on this kernel; root
+	@tools/deps.sh gcc libc6-dev iproute2 iputils-ping iperf3
+	REQUIRE_ALL=1 tools/test.sh datapath -race -p 1 -timeout 15m $(ROOT_PACKAGES)
+
+test-cluster: ## test in a real Kubernetes on this machine; root
+	REQUIRE_ALL=1 tools/test.sh cluster -v -timeout 40m ./test/e2e/...
+
+demo: ## show Placid at work in a two-node Kubernetes, then take it away; root
+	test/lab/demo
+
+lab: ## start a two-node Kubernetes with Placid, and leave it up; root
+	$(LAB) up --version $(VERSION)
+
+lab-down: ## end the lab
+	$(LAB) down
+
+bench: build ## measure, and print the tables of docs/benchmarks.md; root
+	bench/run
+
+clean: ## remove what was built
+	rm -rf bin

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Every map. A sized table is an inner map; programs reach it through slot
+ * TABLE_CURRENT of its outer map, so that user space can put a larger, smaller
+ * or differently laid out one in its place without touching the program.
+ */
+#pragma once
+
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+#include "types.h"
+
+/* Addresses of this node: its own and its pods'. Written by the agent. */
+struct endpoint_table {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__uint(key_size, sizeof(struct endpoint_key));
+	__uint(value_size, sizeof(struct endpoint));
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, TABLE_SLOTS);
+	__type(key, __u32);
+	__array(values, struct endpoint_table);
+} endpoint_map SEC(".maps");
+
+/* Addresses of other nodes: their own and their pods' ranges. Written by the agent. */
+struct ipcache_table {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 65536);
+	__uint(key_size, sizeof(struct ipcache_key));
+	__uint(value_size, sizeof(struct ipcache_entry));
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, TABLE_SLOTS);
+	__type(key, __u32);
+	__array(values, struct ipcache_table);
+} ipcache_map SEC(".maps");
+
+/* Packets and bytes by program and reason; index hook * REASON_COUNT + reason. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, HOOK_COUNT * REASON_COUNT);
+	__type(key, __u32);
+	__type(value, struct metrics_value);
+} metrics_map SEC(".maps");
+
+/* What is left of each CPU's allowance of ICMP errors. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct icmp_budget);
+} icmp_budget_map SEC(".maps");
+
+/* Look up key in the table that outer's current slot holds. */
+static __always_inline void *table_lookup(void *outer, const void *key)
+{
+	__u32 slot = TABLE_CURRENT;
+	void *inner = bpf_map_lookup_elem(outer, &slot);
+
+	if (!inner)
+		return NULL;
+	return bpf_map_lookup_elem(inner, key);
+}

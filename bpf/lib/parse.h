@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * From bytes to struct packet, by cursor. Each parse_* checks its bounds once,
+ * and returns REASON_FORWARDED when the header is sound or the reason to drop.
+ * Nothing is believed that a header says about lengths before it was compared
+ * with the length of the packet.
+ */
+#pragma once
+
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <linux/tcp.h>
+#include <linux/udp.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+#include "types.h"
+#include "wire.h"
+
+/* Headers must lie within this many bytes of the start of the frame. */
+#define HEADERS_MAX 256
+#define IPV6_EXT_HEADERS_MAX 6
+#define IP_MF 0x2000
+#define IP_DF 0x4000
+#define IP_OFFSET 0x1fff
+#define IP6_OFFSET 0xfff8
+#define SCTP_HEADER_LEN 12
+
+struct packet {
+	union addr src;
+	union addr dst;
+	__u32 l3_len;	/* header and payload of L3, bytes */
+	__u16 l4_off;	/* from the start of the frame */
+	__u16 l4_len;	/* length of the L4 header; 0 if it was not looked at */
+	__u8 version;	/* 4 or 6 */
+	__u8 l4_proto;
+	__u8 ttl;
+	__u8 tos;
+	bool dont_fragment;	/* always true for IPv6 */
+	bool later_fragment;	/* has no L4 header */
+};
+
+static __always_inline void *data_of(const struct __sk_buff *ctx)
+{
+	return (void *)(long)ctx->data;
+}
+
+static __always_inline void *data_end_of(const struct __sk_buff *ctx)
+{
+	return (void *)(long)ctx->data_end;
+}
+
+static __always_inline void addr_from_ip4(union addr *addr, __be32 ip)
+{
+	addr->w[0] = 0;
+	addr->w[1] = 0;
+	addr->w[2] = bpf_htonl(0xffff);
+	addr->w[3] = ip;
+}
+
+static __always_inline void addr_from_ip6(union addr *addr, const struct in6_addr *ip)
+{
+	addr->w[0] = ip->in6_u.u6_addr32[0];
+	addr->w[1] = ip->in6_u.u6_addr32[1];
+	addr->w[2] = ip->in6_u.u6_addr32[2];
+	addr->w[3] = ip->in6_u.u6_addr32[3];
+}
+
+/* Bring the headers of a scattered packet into the directly readable part. */
+static __always_inline void linearise_headers(struct __sk_buff *ctx)
+{
+	__u32 direct = ctx->data_end - ctx->data;
+
+	if (direct < HEADERS_MAX && direct < ctx->len)
+		bpf_skb_pull_data(ctx, ctx->len < HEADERS_MAX ? ctx->len : HEADERS_MAX);
+}
+
+/*
+ * The smallest sound header of each protocol, so that who reads ports or types
+ * later need not ask. Protocols that Placid does not know pass as they are.
+ */
+static __always_inline enum reason parse_l4(struct __sk_buff *ctx, struct packet *p)
+{
+	__u32 l4_space = p->l3_len + ETH_HLEN - p->l4_off;
+	void *l4 = data_of(ctx) + p->l4_off;
+	void *end = data_end_of(ctx);
+	struct tcphdr *tcp = l4;
+	struct udphdr *udp = l4;
+
+	switch (p->l4_proto) {
+	case IPPROTO_TCP:
+		if (l4 + sizeof(*tcp) > end)
+			return DROP_INVALID_L4;
+		p->l4_len = tcp->doff * 4;
+		if (p->l4_len < sizeof(*tcp))
+			return DROP_INVALID_L4;
+		break;
+	case IPPROTO_UDP:
+		if (l4 + sizeof(*udp) > end)
+			return DROP_INVALID_L4;
+		p->l4_len = sizeof(*udp);
+		/* A first fragment and a segment train speak of more than is here. */
+		if (bpf_ntohs(udp->len) < sizeof(*udp) && !ctx->gso_size)
+			return DROP_INVALID_L4;
+		break;
+	case IPPROTO_ICMP:
+	case IPPROTO_ICMPV6:
+		p->l4_len = sizeof(struct icmp_header);
+		break;
+	case IPPROTO_SCTP:
+		p->l4_len = SCTP_HEADER_LEN;
+		break;
+	default:
+		return REASON_FORWARDED;
+	}
+	if (p->l4_len > l4_space || l4 + p->l4_len > end)
+		return DROP_INVALID_L4;
+	return REASON_FORWARDED;
+}
+
+static __always_inline enum reason parse_ipv4(struct __sk_buff *ctx, struct packet *p)
+{
+	struct iphdr *ip = data_of(ctx) + ETH_HLEN;
+	__u32 header_len, fragment;
+
+	if ((void *)(ip + 1) > data_end_of(ctx))
+		return DROP_INVALID_PACKET;
+	header_len = ip->ihl * 4;
+	p->l3_len = bpf_ntohs(ip->tot_len);
+	if (!p->l3_len && ctx->gso_size)	/* more than 64 KiB in one train */
+		p->l3_len = ctx->len - ETH_HLEN;
+	if (ip->version != 4 || header_len < sizeof(*ip) || p->l3_len < header_len ||
+	    p->l3_len + ETH_HLEN > ctx->len)
+		return DROP_INVALID_PACKET;
+
+	addr_from_ip4(&p->src, ip->saddr);
+	addr_from_ip4(&p->dst, ip->daddr);
+	fragment = bpf_ntohs(ip->frag_off);
+	p->version = 4;
+	p->ttl = ip->ttl;
+	p->tos = ip->tos;
+	p->l4_proto = ip->protocol;
+	p->l4_off = ETH_HLEN + header_len;
+	p->dont_fragment = fragment & IP_DF;
+	p->later_fragment = fragment & IP_OFFSET;
+	if (p->later_fragment)
+		/* Offset 8 would overwrite the TCP flags of the first: RFC 1858, 3. */
+		return p->l4_proto == IPPROTO_TCP && (fragment & IP_OFFSET) == 1 ?
+			       DROP_INVALID_PACKET :
+			       REASON_FORWARDED;
+	return parse_l4(ctx, p);
+}
+
+/* One extension header: moves *offset past it and gives the next protocol. */
+static __always_inline enum reason parse_ipv6_ext(struct __sk_buff *ctx, struct packet *p,
+						  __u32 *offset)
+{
+	struct {
+		__u8 next;
+		__u8 len;
+		__be16 rest;	/* routing type in the first byte, or the fragment offset */
+		__be32 id;
+	} *ext = data_of(ctx) + *offset;
+	__u32 len;
+
+	if ((void *)(ext + 1) > data_end_of(ctx))
+		return DROP_INVALID_EXT_HEADER;
+	switch (p->l4_proto) {
+	case IPPROTO_FRAGMENT:
+		len = sizeof(*ext);
+		p->later_fragment = bpf_ntohs(ext->rest) & IP6_OFFSET;
+		break;
+	case IPPROTO_AH:
+		len = (ext->len + 2) * 4;
+		break;
+	case IPPROTO_ROUTING:
+		if (!(bpf_ntohs(ext->rest) >> 8))	/* type 0: RFC 5095 */
+			return DROP_INVALID_EXT_HEADER;
+		len = (ext->len + 1) * 8;
+		break;
+	default:
+		len = (ext->len + 1) * 8;
+	}
+	p->l4_proto = ext->next;
+	*offset += len;
+	if (*offset > HEADERS_MAX || *offset > p->l3_len + ETH_HLEN)
+		return DROP_INVALID_EXT_HEADER;
+	return REASON_FORWARDED;
+}
+
+static __always_inline bool is_ipv6_ext(__u8 proto)
+{
+	return proto == IPPROTO_HOPOPTS || proto == IPPROTO_ROUTING ||
+	       proto == IPPROTO_FRAGMENT || proto == IPPROTO_AH || proto == IPPROTO_DSTOPTS;
+}
+
+static __always_inline enum reason parse_ipv6(struct __sk_buff *ctx, struct packet *p)
+{
+	struct ipv6hdr *ip = data_of(ctx) + ETH_HLEN;
+	__u32 offset = ETH_HLEN + sizeof(*ip);
+	enum reason reason;
+	int i;
+
+	if ((void *)(ip + 1) > data_end_of(ctx))
+		return DROP_INVALID_PACKET;
+	p->l3_len = bpf_ntohs(ip->payload_len) + sizeof(*ip);
+	if (!ip->payload_len && ctx->gso_size)
+		p->l3_len = ctx->len - ETH_HLEN;
+	if (ip->version != 6 || p->l3_len + ETH_HLEN > ctx->len)
+		return DROP_INVALID_PACKET;
+
+	addr_from_ip6(&p->src, &ip->saddr);
+	addr_from_ip6(&p->dst, &ip->daddr);
+	p->version = 6;
+	p->ttl = ip->hop_limit;
+	p->tos = ip->priority << 4 | ip->flow_lbl[0] >> 4;
+	p->l4_proto = ip->nexthdr;
+	p->dont_fragment = true;
+	for (i = 0; i < IPV6_EXT_HEADERS_MAX && is_ipv6_ext(p->l4_proto); i++) {
+		if (p->l4_proto == IPPROTO_HOPOPTS && i)	/* only first: RFC 8200, 4.1 */
+			return DROP_INVALID_EXT_HEADER;
+		reason = parse_ipv6_ext(ctx, p, &offset);
+		if (reason)
+			return reason;
+		if (p->later_fragment)
+			break;
+	}
+	p->l4_off = offset;
+	if (p->later_fragment)
+		return REASON_FORWARDED;
+	if (is_ipv6_ext(p->l4_proto))
+		return DROP_INVALID_EXT_HEADER;
+	return parse_l4(ctx, p);
+}
+
+/* Fills all of p. linearise_headers() comes first. */
+static __always_inline enum reason parse_packet(struct __sk_buff *ctx, struct packet *p)
+{
+	__builtin_memset(p, 0, sizeof(*p));
+	if (ctx->protocol == bpf_htons(ETH_P_IP))
+		return parse_ipv4(ctx, p);
+	if (ctx->protocol == bpf_htons(ETH_P_IPV6))
+		return parse_ipv6(ctx, p);
+	return DROP_UNKNOWN_L3;
+}
+
+/* The size that a link sees, in bytes of L3: a segment's, for a train of them. */
+static __always_inline __u32 packet_size(const struct __sk_buff *ctx, const struct packet *p)
+{
+	if (ctx->gso_size)
+		return p->l4_off - ETH_HLEN + p->l4_len + ctx->gso_size;
+	return p->l3_len;
+}
+
+static __always_inline bool is_multicast(const struct packet *p)
+{
+	if (p->version == 4)	/* 224/4 and 255/8 */
+		return (p->dst.b[12] & 0xf0) == 0xe0 || p->dst.b[12] == 0xff;
+	return p->dst.b[0] == 0xff;
+}
+
+/* Multicast that never leaves its link: 224.0.0.0/24, ff01::/16 and ff02::/16. */
+static __always_inline bool is_link_multicast(const struct packet *p)
+{
+	if (p->version == 4)
+		return p->dst.b[12] == 224 && !p->dst.b[13] && !p->dst.b[14];
+	return p->dst.b[0] == 0xff && (p->dst.b[1] & 0xf) <= 2;
+}
+
+static __always_inline bool is_link_local6(const union addr *addr)
+{
+	return addr->b[0] == 0xfe && (addr->b[1] & 0xc0) == 0x80;
+}

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * from_overlay, to_overlay: tcx ingress and egress of the node's VXLAN device,
+ * which carries no remote address of its own: to_overlay sets it packet by
+ * packet, from_overlay reads it. The inner Ethernet header means nothing.
+ */
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <bpf/bpf_helpers.h>
+
+#include "lib/config.h"
+#include "lib/count.h"
+#include "lib/encap.h"
+#include "lib/forward.h"
+#include "lib/maps.h"
+#include "lib/parse.h"
+
+SEC("tcx/ingress")
+int from_overlay(struct __sk_buff *ctx)
+{
+	__u64 flags = config.tunnel_underlay6 ? BPF_F_TUNINFO_IPV6 : 0;
+	struct bpf_tunnel_key key = {};
+	struct endpoint *target;
+	enum reason reason;
+	struct packet p;
+	int verdict;
+
+	if (bpf_skb_get_tunnel_key(ctx, &key, sizeof(key), flags))
+		return drop(ctx, HOOK_FROM_OVERLAY, DROP_NO_TUNNEL_KEY);
+	if (key.tunnel_id != config.tunnel_vni)
+		return drop(ctx, HOOK_FROM_OVERLAY, DROP_INVALID_VNI);
+	linearise_headers(ctx);
+	reason = parse_packet(ctx, &p);
+	if (reason)
+		return drop(ctx, HOOK_FROM_OVERLAY, reason);
+
+	target = table_lookup(&endpoint_map, &p.dst);
+	if (!target)
+		return is_vacant(ctx, &p, HOOK_FROM_OVERLAY, &verdict) ?
+			       verdict :
+			       drop(ctx, HOOK_FROM_OVERLAY, DROP_STALE_TARGET);
+	if (target->flags & ENDPOINT_HOST)
+		return to_stack(ctx, HOOK_FROM_OVERLAY);
+	return to_local_pod(ctx, &p, HOOK_FROM_OVERLAY, target);
+}
+
+SEC("tcx/egress")
+int to_overlay(struct __sk_buff *ctx)
+{
+	struct ipcache_entry *remote;
+	enum reason reason;
+	struct packet p;
+
+	linearise_headers(ctx);
+	reason = parse_packet(ctx, &p);
+	if (reason)
+		return drop(ctx, HOOK_TO_OVERLAY, reason);
+	remote = ipcache_lookup(&p.dst);
+	if (!remote)
+		return drop(ctx, HOOK_TO_OVERLAY, DROP_NO_TUNNEL_ENDPOINT);
+	if (set_tunnel(ctx, remote))
+		return drop(ctx, HOOK_TO_OVERLAY, DROP_WRITE_ERROR);
+	return forwarded(ctx, HOOK_TO_OVERLAY, TC_ACT_UNSPEC);
+}
+
+char __license[] SEC("license") = "Dual BSD/GPL";

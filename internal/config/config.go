@@ -1,0 +1,86 @@
+package config
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Config is the whole configuration of the agent and the operator, one field a
+// key. It is built by Load and not changed afterwards. The tags are the single
+// declaration of every key:
+//
+//	key      its name; Cilium's, where Cilium has the key
+//	default  its default, as text
+//	oneof    the values that a string can have, separated by spaces
+//	min, max the range of a number or a duration, both included
+//	unset    a value outside the range that is allowed too and means "not set"
+//	format   what a string, or each string of a list, must look like: see formats.go
+//	family   the address family of a CIDR, or of each CIDR of a list: ipv4 or ipv6
+//	empty    "ok" when a string that has a default can be emptied
+//	later    the part of Placid that will use the key; until then it is checked only
+//	doc      what `placid config` and the flag help show
+type Config struct {
+	// General.
+	Debug       bool   `key:"debug" default:"false" doc:"log at debug level"`
+	LogFormat   string `key:"log-format" default:"text" oneof:"text json" doc:"format of log lines"`
+	ClusterName string `key:"cluster-name" default:"default" format:"cluster-name" doc:"name of the cluster, at most 32 characters of a-z, 0-9 and -"`
+	ClusterID   int    `key:"cluster-id" default:"0" min:"0" max:"511" doc:"number of the cluster in a mesh; 0 is unset"`
+	NodeName    string `key:"node-name" default:"" format:"node-name" doc:"name of this node's Node object; empty takes the environment's K8S_NODE_NAME, then the host name"`
+
+	// Kubernetes.
+	KubeconfigPath string  `key:"k8s-kubeconfig-path" default:"" format:"path" doc:"kubeconfig to use instead of the in-cluster service account"`
+	APIServerURL   string  `key:"k8s-api-server" default:"" format:"url" doc:"URL of the API server, e.g. https://192.0.2.1:6443; empty takes the kubeconfig's or the cluster's own"`
+	ClientQPS      float64 `key:"k8s-client-qps" default:"10" min:"0.1" max:"10000" doc:"sustained requests per second to the API server"`
+	ClientBurst    int     `key:"k8s-client-burst" default:"20" min:"1" max:"10000" doc:"burst of requests to the API server"`
+
+	// Datapath.
+	EnableIPv4           bool         `key:"enable-ipv4" default:"true" doc:"give pods IPv4 addresses"`
+	EnableIPv6           bool         `key:"enable-ipv6" default:"true" doc:"give pods IPv6 addresses when the node has an IPv6 pod CIDR"`
+	RoutingMode          string       `key:"routing-mode" default:"native" oneof:"native tunnel" doc:"how packets reach pods of other nodes: native (the network, or direct routes, carry pod addresses) or tunnel"`
+	TunnelProtocol       string       `key:"tunnel-protocol" default:"vxlan" oneof:"vxlan" doc:"encapsulation of routing-mode tunnel"`
+	TunnelPort           int          `key:"tunnel-port" default:"8472" min:"1" max:"65535" doc:"UDP port of the tunnel"`
+	AutoDirectNodeRoutes bool         `key:"auto-direct-node-routes" default:"true" doc:"in native mode, install routes to the pod CIDRs of nodes that share a segment with this one; others are left to the network"`
+	Devices              []string     `key:"devices" default:"" format:"device" doc:"native devices, comma separated; empty takes the one that carries the node's address"`
+	MTU                  int          `key:"mtu" default:"0" unset:"0" min:"576" max:"65520" doc:"MTU of the underlay in bytes; 0 takes the smallest of the native devices"`
+	UnreachableRoutes    bool         `key:"enable-unreachable-routes" default:"false" doc:"a pod address that was given back answers host unreachable until it is used again; off drops silently"`
+	NativeRoutingCIDR4   netip.Prefix `key:"ipv4-native-routing-cidr" default:"" later:"masquerading" family:"ipv4" doc:"destinations that pods reach with their own address"`
+	NativeRoutingCIDR6   netip.Prefix `key:"ipv6-native-routing-cidr" default:"" later:"masquerading" family:"ipv6" doc:"destinations that pods reach with their own address"`
+	BPFRoot              string       `key:"bpf-root" default:"/sys/fs/bpf" format:"path" doc:"mount point of the BPF file system"`
+	WarmInterfaces       int          `key:"warm-interfaces" default:"4" min:"0" max:"64" doc:"veth pairs kept ready with the program attached, so that a pod does not wait for the attach"`
+
+	// Addresses.
+	IPAM                string         `key:"ipam" default:"cluster-pool" oneof:"kubernetes cluster-pool" doc:"where pod CIDRs come from: the Node object (kubernetes) or the operator's pools (cluster-pool)"`
+	ClusterPoolIPv4CIDR []netip.Prefix `key:"cluster-pool-ipv4-cidr" default:"10.0.0.0/8" family:"ipv4" doc:"pools that IPv4 pod CIDRs are carved from"`
+	ClusterPoolIPv4Mask int            `key:"cluster-pool-ipv4-mask-size" default:"24" min:"8" max:"30" doc:"prefix length of a node's IPv4 pod CIDR"`
+	ClusterPoolIPv6CIDR []netip.Prefix `key:"cluster-pool-ipv6-cidr" default:"fd00::/104" family:"ipv6" doc:"pools that IPv6 pod CIDRs are carved from"`
+	ClusterPoolIPv6Mask int            `key:"cluster-pool-ipv6-mask-size" default:"120" min:"16" max:"126" doc:"prefix length of a node's IPv6 pod CIDR"`
+	AddressReuseDelay   time.Duration  `key:"ipam-address-reuse-delay" default:"60s" min:"0s" max:"24h" doc:"how long an address that was given back rests before another pod can get it"`
+	EndpointGCInterval  time.Duration  `key:"endpoint-gc-interval" default:"5m" min:"10s" max:"24h" doc:"how often endpoints are compared with the pods that exist; a pod that is missing twice in a row gives its address back"`
+	ReconcileInterval   time.Duration  `key:"reconcile-interval" default:"1m" min:"1s" max:"24h" doc:"how often what the kernel holds is compared with what it should hold"`
+
+	// CNI and local files.
+	CNIConfPath  string `key:"write-cni-conf-when-ready" default:"/etc/cni/net.d/05-placid.conflist" empty:"ok" format:"conflist" doc:"CNI configuration that the agent writes once it is ready; empty writes none"`
+	CNIExclusive bool   `key:"cni-exclusive" default:"true" doc:"rename other CNI configurations in the same folder to *.placid_bak so that only Placid's is used"`
+	CNIBinDir    string `key:"cni-bin-dir" default:"/opt/cni/bin" empty:"ok" format:"path" doc:"where the agent installs placid-cni; empty installs none"`
+	SocketPath   string `key:"socket-path" default:"/run/placid/agent.sock" format:"socket" doc:"unix socket for the CNI plugin and the command line"`
+	StateDir     string `key:"state-dir" default:"/run/placid" format:"path" doc:"folder of the agent's run-time state; must not outlive a reboot"`
+
+	// Servers.
+	PrometheusAddr         string `key:"prometheus-serve-addr" default:":9962" empty:"ok" format:"address" doc:"address of the agent's metrics; empty switches them off"`
+	HealthPort             int    `key:"agent-health-port" default:"9879" min:"1" max:"65535" doc:"port of the agent's /healthz and /readyz on the loopback address"`
+	OperatorPrometheusAddr string `key:"operator-prometheus-serve-addr" default:":9963" empty:"ok" format:"address" doc:"address of the operator's metrics; empty switches them off"`
+	OperatorHealthAddr     string `key:"operator-api-serve-addr" default:"127.0.0.1:9234" format:"address" doc:"address of the operator's /healthz and /readyz"`
+
+	// Known keys of parts that come later: checked, carried, not used yet.
+	MapDynamicSizeRatio   float64       `key:"bpf-map-dynamic-size-ratio" default:"0.0025" min:"0" max:"1" later:"conntrack" doc:"share of the node's memory that the large tables get"`
+	CTGlobalTCPMax        int           `key:"bpf-ct-global-tcp-max" default:"0" unset:"0" min:"1024" max:"16777216" later:"conntrack" doc:"entries of the TCP conntrack table; 0 follows the ratio"`
+	CTGlobalAnyMax        int           `key:"bpf-ct-global-any-max" default:"0" unset:"0" min:"1024" max:"16777216" later:"conntrack" doc:"entries of the non-TCP conntrack table; 0 follows the ratio"`
+	NATGlobalMax          int           `key:"bpf-nat-global-max" default:"0" unset:"0" min:"1024" max:"16777216" later:"conntrack" doc:"entries of the NAT table; 0 follows the ratio"`
+	CTTimeoutRegularAny   time.Duration `key:"bpf-ct-timeout-regular-any" default:"60s" min:"1s" max:"720h" later:"conntrack" doc:"lifetime of idle non-TCP flows"`
+	CTTimeoutRegularTCP   time.Duration `key:"bpf-ct-timeout-regular-tcp" default:"8000s" min:"1s" max:"720h" later:"conntrack" doc:"lifetime of idle established TCP flows"`
+	CTTimeoutRegularFin   time.Duration `key:"bpf-ct-timeout-regular-tcp-fin" default:"10s" min:"1s" max:"720h" later:"conntrack" doc:"lifetime of closing TCP flows"`
+	CTTimeoutRegularSyn   time.Duration `key:"bpf-ct-timeout-regular-tcp-syn" default:"60s" min:"1s" max:"720h" later:"conntrack" doc:"lifetime of half-open TCP flows"`
+	CTTimeoutServiceAny   time.Duration `key:"bpf-ct-timeout-service-any" default:"60s" min:"1s" max:"720h" later:"services" doc:"lifetime of idle non-TCP service flows"`
+	CTTimeoutServiceTCP   time.Duration `key:"bpf-ct-timeout-service-tcp" default:"8000s" min:"1s" max:"720h" later:"services" doc:"lifetime of idle TCP service flows"`
+	CTTimeoutServiceGrace time.Duration `key:"bpf-ct-timeout-service-tcp-grace" default:"60s" min:"1s" max:"720h" later:"services" doc:"lifetime of TCP service flows whose backend terminates"`
+}

@@ -1,0 +1,71 @@
+package config
+
+// guardedForeignKeys declares the keys that are accepted only with the value that
+// asks for nothing: with another value the administrator relies on something that
+// Placid does not do, and going on in silence would leave pods less protected or
+// cut off.
+func guardedForeignKeys() []foreignGroup {
+	off := []string{"false"}
+	unset := []string{""}
+	return []foreignGroup{
+		// Policy.
+		{[]string{"never"}, "this version enforces no network policies", `enable-policy`},
+		{
+			off, "this version enforces no network policies", `
+			enable-endpoint-lockdown-on-policy-overflow enable-icmp-rules enable-k8s-cluster-network-policy
+			enable-k8s-networkpolicy enable-cilium-network-policy enable-cilium-clusterwide-network-policy
+			enable-l7-proxy enable-envoy-config policy-audit-mode enable-standalone-dns-proxy`,
+		},
+		{[]string{"", "none"}, "this version enforces no network policies and denies nothing", `policy-deny-response`},
+		{unset, "this version enforces no network policies and matches no CIDRs", `policy-cidr-match-mode`},
+		{[]string{"auto", "always"}, "the node always reaches its own pods", `allow-localhost`},
+		{off, "this version does not filter traffic of the node itself", `enable-host-firewall`},
+		{off, "this version does not filter packets in XDP", `enable-xdp-prefilter`},
+		{off, "this version does not authenticate pods to each other", `mesh-auth-enabled mesh-auth-mutual-enabled`},
+		{
+			[]string{"true"}, "packets whose source address is not the pod's own are always dropped", `
+			enable-source-ip-verification`,
+		},
+		// Encryption.
+		{
+			off, "this version does not encrypt traffic between nodes", `
+			enable-ipsec enable-ipsec-encrypted-overlay enable-wireguard enable-ztunnel encrypt-node
+			enable-encryption-strict-mode enable-encryption-strict-mode-egress enable-encryption-strict-mode-ingress`,
+		},
+		{
+			unset, "this version does not encrypt traffic between nodes", `
+			encrypt-interface encryption-strict-mode-cidr encryption-strict-egress-cidr ipsec-key-file`,
+		},
+		// Services.
+		{
+			[]string{"false", "disabled"}, "this version does not serve Services: keep kube-proxy", `
+			kube-proxy-replacement`,
+		},
+		{
+			off, "this version does not serve Services: keep kube-proxy", `
+			enable-node-port enable-host-port enable-external-ips bpf-lb-only bpf-lb-source-range-all-types
+			enable-local-redirect-policy enable-node-ipam`,
+		},
+		{
+			off, "this version has no ingress, gateway or egress gateway", `
+			enable-ingress-controller enable-gateway-api enable-egress-gateway enable-ipv4-egress-gateway
+			enable-nat46x64-gateway`,
+		},
+		{
+			off, "this version announces no addresses to the network outside", `
+			enable-bgp-control-plane enable-l2-announcements enable-l2-pod-announcements`,
+		},
+		{off, "this version connects no VTEPs and forwards no multicast", `enable-vtep multicast-enabled`},
+		{off, "the operator serves its metrics without TLS", `operator-prometheus-enable-tls`},
+		// What would make another program than Placid own a part of the node.
+		{
+			[]string{"", "none", "terway-chainer"},
+			"Placid makes the pods' interfaces itself and is the first plugin of its chain", `cni-chaining-mode`,
+		},
+		{unset, "Placid makes the pods' interfaces itself and is the first plugin of its chain", `cni-chaining-target`},
+		{off, "Placid writes the CNI configuration itself", `custom-cni-conf cni-external-routing`},
+		{unset, "Placid writes the CNI configuration itself; write-cni-conf-when-ready says where", `read-cni-conf`},
+		{unset, "Kubernetes is the only store", `kvstore kvstore-opt etcd-config`},
+		{[]string{"disabled"}, "set routing-mode=tunnel for an overlay and routing-mode=native for none", `tunnel`},
+	}
+}

@@ -1,0 +1,217 @@
+package datapath
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/placid-net/placid/internal/agentapi"
+	"github.com/placid-net/placid/internal/datapath/fib"
+	"github.com/placid-net/placid/internal/datapath/loader"
+	"github.com/placid-net/placid/internal/datapath/pair"
+	"github.com/placid-net/placid/internal/datapath/probe"
+	"github.com/placid-net/placid/internal/reconcile"
+	"github.com/placid-net/placid/internal/state"
+)
+
+// Datapath keeps the kernel of one node as the state tables say. Create it with
+// New, then call Open and Run.
+type Datapath struct {
+	node     node
+	tables   *state.Tables
+	features []agentapi.Feature
+	loader   *loader.Loader
+	pool     *pair.Pool
+	ready    atomic.Bool
+	readyAt  chan struct{}
+
+	endpoints  *reconcile.Loop[netip.Addr, endpointRow]
+	ipcache    *reconcile.Loop[netip.Prefix, netip.Addr]
+	nodeRoutes *reconcile.Loop[netip.Prefix, fib.Route]
+	podRoutes  *reconcile.Loop[netip.Prefix, fib.Route]
+	neighbours *reconcile.Loop[fib.NeighbourKey, state.MAC]
+	links      *reconcile.Loop[loader.LinkKey, int]
+	interfaces *reconcile.Loop[string, int]
+}
+
+// New returns a datapath that follows tables. It does no I/O.
+func New(cfg Config, tables *state.Tables) *Datapath {
+	return &Datapath{node: node{cfg: cfg}, tables: tables, readyAt: make(chan struct{})}
+}
+
+// Open probes the kernel, finds the native devices, makes the overlay device,
+// and loads the programs. Packets are not touched yet. The error says what is
+// missing and what to do about it.
+func (d *Datapath) Open() error {
+	var err error
+	if d.features, err = probe.Features(); err != nil {
+		return err
+	}
+	for _, f := range d.features {
+		if f.Name == "IPv6" && !f.Available && d.node.cfg.IPv6 {
+			d.node.cfg.Log.Warn("IPv6 is switched off: the kernel has none", "effect", f.Effect)
+			d.node.cfg.IPv6 = false
+		}
+	}
+	if err := d.openDevices(); err != nil {
+		return err
+	}
+	if err := routerSysctls(d.node.cfg.IPv4, d.node.cfg.IPv6, d.node.devices); err != nil {
+		return err
+	}
+	if d.loader, err = loader.Open(d.node.cfg.BPFRoot, d.node.constants()); err != nil {
+		return err
+	}
+	spares, _, err := pair.Inventory()
+	if err != nil {
+		return err
+	}
+	d.pool = pair.NewPool(pair.PoolConfig{
+		Size: d.node.cfg.WarmInterfaces, MTU: d.node.mtu.Pod, Attach: d.attachPair, Log: d.node.cfg.Log,
+	}, spares)
+	return d.makeLoops()
+}
+
+func (d *Datapath) openDevices() error {
+	n := &d.node
+	var err error
+	if n.devices, err = nativeDevices(n.cfg.Devices); err != nil {
+		return err
+	}
+	n.underlay6 = !first(n.devices, false).IsValid()
+	if n.mtu, err = computeMTUs(n.cfg, n.devices, n.underlay6); err != nil {
+		return err
+	}
+	if !n.cfg.Tunnel {
+		return removeOverlay()
+	}
+	n.overlay, err = ensureOverlay(n.cfg.TunnelPort, n.mtu.Route)
+	return err
+}
+
+// attachPair makes a new pair ready through the links' loop, so that the next
+// audit expects what it finds.
+func (d *Datapath) attachPair(ctx context.Context, p pair.Pair) error {
+	return d.links.Apply(ctx, loader.LinkKey{Device: p.Host, Program: loader.FromPod}, p.Index)
+}
+
+// Run realises the tables until ctx ends. It attaches the programs when the
+// maps hold what they should: nodesKnown is closed once the node table is
+// complete. A restarted agent does not wait for it when it found its maps as it
+// needs them, so that it works while the API server is away.
+func (d *Datapath) Run(ctx context.Context, nodesKnown <-chan struct{}) error {
+	g, ctx := errgroup.WithContext(ctx)
+	adopted := d.loader.Adopted(EndpointMap) && d.loader.Adopted(IPCacheMap)
+	g.Go(func() error { return d.endpoints.Run(ctx) })
+	g.Go(func() error { return d.neighbours.Run(ctx) })
+	g.Go(func() error { return d.podRoutes.Run(ctx) })
+	g.Go(func() error {
+		if !wait(ctx, nodesKnown) {
+			return nil
+		}
+		g.Go(func() error { return d.ipcache.Run(ctx) })
+		return d.nodeRoutes.Run(ctx)
+	})
+	g.Go(func() error {
+		if !wait(ctx, d.endpoints.Synced()) || !adopted && !wait(ctx, d.ipcache.Synced()) {
+			return nil
+		}
+		g.Go(func() error { return d.commit(ctx) })
+		return d.links.Run(ctx)
+	})
+	return g.Wait()
+}
+
+// commit follows the first complete attachment.
+func (d *Datapath) commit(ctx context.Context) error {
+	if !wait(ctx, d.links.Synced()) {
+		return nil
+	}
+	if err := d.loader.Commit(); err != nil {
+		return err
+	}
+	d.ready.Store(true)
+	close(d.readyAt)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return d.pool.Run(ctx) })
+	g.Go(func() error { return d.interfaces.Run(ctx) })
+	g.Go(func() error { return d.watchKernel(ctx) })
+	return g.Wait()
+}
+
+// Attached is closed once every program is attached and its maps are filled.
+func (d *Datapath) Attached() <-chan struct{} { return d.readyAt }
+
+// Ready tells why the datapath is not ready, or nil when programs are attached
+// and all maps hold what they should.
+func (d *Datapath) Ready() error {
+	if !d.ready.Load() {
+		return errors.New("programs are not attached yet")
+	}
+	for name, synced := range map[string]<-chan struct{}{
+		"routes to nodes": d.nodeRoutes.Synced(), "routes to pods": d.podRoutes.Synced(),
+		"ipcache": d.ipcache.Synced(), "neighbours": d.neighbours.Synced(),
+	} {
+		select {
+		case <-synced:
+		default:
+			return fmt.Errorf("%s are not complete yet", name)
+		}
+	}
+	return nil
+}
+
+// Close lets go of descriptors. Everything in the kernel stays and works on.
+func (d *Datapath) Close() error {
+	if d.loader == nil {
+		return nil
+	}
+	return d.loader.Close()
+}
+
+// watchKernel triggers audits when addresses or routes of the node change.
+func (d *Datapath) watchKernel(ctx context.Context) error {
+	addrs := make(chan netlink.AddrUpdate, 64)
+	done := make(chan struct{})
+	defer close(done)
+	if err := netlink.AddrSubscribe(addrs, done); err != nil {
+		return fmt.Errorf("watch addresses: %w", err)
+	}
+	// Changes come in bursts: one audit a second is enough.
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	dirty := false
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case _, ok := <-addrs:
+			if !ok {
+				return errors.New("watch addresses: the kernel closed the socket")
+			}
+			dirty = true
+		case <-tick.C:
+			if dirty {
+				d.endpoints.Trigger()
+				d.nodeRoutes.Trigger()
+				dirty = false
+			}
+		}
+	}
+}
+
+// wait returns false when ctx ended first.
+func wait(ctx context.Context, ch <-chan struct{}) bool {
+	select {
+	case <-ch:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,177 @@
+package loader
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+
+	"github.com/placid-net/placid/internal/datapath/abi"
+	"github.com/placid-net/placid/internal/datapath/bpf"
+)
+
+// Folder is Placid's folder below the mount point of the BPF file system.
+const Folder = "placid"
+
+// ErrNoBPFFS is returned when the root is not a mounted BPF file system.
+var ErrNoBPFFS = errors.New("not a BPF file system")
+
+// Names of the programs, which are also those of their pins.
+const (
+	FromPod     = "from_pod"
+	FromNetdev  = "from_netdev"
+	ToNetdev    = "to_netdev"
+	FromOverlay = "from_overlay"
+	ToOverlay   = "to_overlay"
+)
+
+// Loader holds the loaded programs and opened maps.
+type Loader struct {
+	root     string // bpffs/placid
+	maps     map[string]*Map
+	programs map[string]*ebpf.Program
+}
+
+// Open checks the BPF file system at bpfRoot, adopts or makes every map and
+// loads every program with cfg. Nothing that runs is touched before Commit and
+// AttachTCX. The error of a program that the verifier refuses holds its log.
+func Open(bpfRoot string, cfg abi.CConfig) (*Loader, error) {
+	if err := checkBPFFS(bpfRoot); err != nil {
+		return nil, err
+	}
+	l := &Loader{
+		root:     filepath.Join(bpfRoot, Folder),
+		maps:     map[string]*Map{},
+		programs: map[string]*ebpf.Program{},
+	}
+	for _, dir := range []string{"maps", "programs", "links"} {
+		if err := os.MkdirAll(filepath.Join(l.root, dir), 0o700); err != nil {
+			return nil, fmt.Errorf("create pin folder: %w", err)
+		}
+	}
+	for _, load := range []func() (*ebpf.CollectionSpec, error){bpf.LoadPod, bpf.LoadNetdev, bpf.LoadOverlay} {
+		if err := l.load(load, cfg); err != nil {
+			return nil, errors.Join(err, l.Close())
+		}
+	}
+	return l, nil
+}
+
+func checkBPFFS(root string) error {
+	var st unix.Statfs_t
+	if err := unix.Statfs(root, &st); err != nil {
+		return fmt.Errorf("bpf-root %s: %w: mount it on the node: mount -t bpf bpf %s", root, err, root)
+	}
+	if uint32(st.Type) != unix.BPF_FS_MAGIC {
+		return fmt.Errorf("bpf-root %s: %w (type %#x): mount it on the node, mount -t bpf bpf %s, and give it to the agent's pod with mountPropagation Bidirectional",
+			root, ErrNoBPFFS, uint32(st.Type), root)
+	}
+	return nil
+}
+
+// load opens the maps of one object that are not open yet, and loads its programs.
+func (l *Loader) load(loadSpec func() (*ebpf.CollectionSpec, error), cfg abi.CConfig) error {
+	spec, err := loadSpec()
+	if err != nil {
+		return fmt.Errorf("read compiled object: %w", err)
+	}
+	if v, ok := spec.Variables["config"]; ok {
+		if err := v.Set(cfg); err != nil {
+			return fmt.Errorf("set load-time constants: %w", err)
+		}
+	}
+	replace := map[string]*ebpf.Map{}
+	for name, ms := range spec.Maps {
+		if ms.Name == "" || ms.Name[0] == '.' || name[0] == '.' {
+			continue // .rodata belongs to the program
+		}
+		if l.maps[name] == nil {
+			if l.maps[name], err = openMap(filepath.Join(l.root, "maps"), name, ms); err != nil {
+				return err
+			}
+		}
+		replace[name] = l.maps[name].Outer
+	}
+	coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: replace})
+	if err != nil {
+		return fmt.Errorf("load programs %v: %w", slices.Sorted(maps.Keys(spec.Programs)), err)
+	}
+	defer coll.Close()
+	for name := range spec.Programs {
+		l.programs[name] = coll.DetachProgram(name)
+	}
+	return nil
+}
+
+// Commit pins the maps and programs under their names. Call it once the links
+// run the new programs: until then the pins are those of what runs.
+func (l *Loader) Commit() error {
+	for name, m := range l.maps {
+		if m.Adopted {
+			continue
+		}
+		if err := pinInPlace(m.Outer, filepath.Join(l.root, "maps", name)); err != nil {
+			return err
+		}
+		m.Adopted = true
+	}
+	for name, p := range l.programs {
+		if err := pinInPlace(p, filepath.Join(l.root, "programs", name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Adopted tells whether the map was pinned already, so that it holds what an
+// earlier agent put in.
+func (l *Loader) Adopted(name string) bool { return l.maps[name] != nil && l.maps[name].Adopted }
+
+// Map returns the opened map, or nil for a name that no program has.
+func (l *Loader) Map(name string) *Map { return l.maps[name] }
+
+// Maps returns the opened maps ordered by name.
+func (l *Loader) Maps() []*Map {
+	out := make([]*Map, 0, len(l.maps))
+	for _, name := range slices.Sorted(maps.Keys(l.maps)) {
+		out = append(out, l.maps[name])
+	}
+	return out
+}
+
+// Program returns the loaded program, or nil for an unknown name.
+func (l *Loader) Program(name string) *ebpf.Program { return l.programs[name] }
+
+// Programs returns the names of the loaded programs, sorted.
+func (l *Loader) Programs() []string { return slices.Sorted(maps.Keys(l.programs)) }
+
+// Close lets go of all descriptors. What is pinned stays and keeps running.
+func (l *Loader) Close() error {
+	var errs []error
+	for _, p := range l.programs {
+		errs = append(errs, p.Close())
+	}
+	for _, m := range l.maps {
+		if m != nil {
+			errs = append(errs, m.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// RemoveAll unpins everything below bpfRoot's Placid folder: links end, then
+// programs and maps are freed. What is absent is success.
+func RemoveAll(bpfRoot string) error {
+	root := filepath.Join(bpfRoot, Folder)
+	for _, dir := range []string{"links", "programs", "maps", ""} {
+		if err := os.RemoveAll(filepath.Join(root, dir)); err != nil {
+			return fmt.Errorf("remove pins: %w", err)
+		}
+	}
+	return nil
+}

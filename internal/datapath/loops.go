@@ -1,0 +1,191 @@
+package datapath
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/placid-net/placid/internal/datapath/abi"
+	"github.com/placid-net/placid/internal/datapath/fib"
+	"github.com/placid-net/placid/internal/datapath/loader"
+	"github.com/placid-net/placid/internal/datapath/pair"
+	"github.com/placid-net/placid/internal/reconcile"
+	"github.com/placid-net/placid/internal/state"
+)
+
+// constants are the programs' load-time constants on this node.
+func (n node) constants() abi.CConfig {
+	c := abi.CConfig{
+		RouterMac:      pair.RouterMAC(),
+		PodMtu:         uint16(n.mtu.Pod),
+		OverlayMtu:     uint16(n.mtu.Route),
+		OverlayIfindex: uint32(n.overlay.Index),
+		TunnelVni:      TunnelVNI,
+	}
+	if a := first(n.devices, false); a.IsValid() {
+		c.RouterIp4 = toAddr(a)
+	}
+	if a := first(n.devices, true); a.IsValid() {
+		c.RouterIp6 = toAddr(a)
+	}
+	if n.cfg.Tunnel {
+		c.Tunnel = 1
+	}
+	if n.underlay6 {
+		c.TunnelUnderlay6 = 1
+	}
+	return c
+}
+
+func newLoop[K comparable, V comparable](d *Datapath, name string, ops reconcile.Ops[K, V], desired func() (map[K]V, <-chan struct{}, error)) (*reconcile.Loop[K, V], error) {
+	return reconcile.New(reconcile.Config[K, V]{
+		Name: name, Desired: desired, Ops: ops, Interval: d.node.cfg.ReconcileInterval,
+		Equal: func(a, b V) bool { return a == b }, Log: d.node.cfg.Log,
+	})
+}
+
+// makeLoops wires each table of rows to the part of the kernel that it describes.
+func (d *Datapath) makeLoops() error {
+	nodeRoutes, err := fib.NewRoutes(fib.ProtocolNodes)
+	if err != nil {
+		return err
+	}
+	podRoutes, err := fib.NewRoutes(fib.ProtocolPods)
+	if err != nil {
+		return err
+	}
+	neighbours, err := fib.NewNeighbours(podDevices)
+	if err != nil {
+		return err
+	}
+	endpointOps := tableOps[netip.Addr, endpointRow, abi.CEndpointKey, abi.CEndpoint]{
+		EndpointMap, d.loader.Map(EndpointMap).Table, endpointCodec(),
+	}
+	ipcacheOps := tableOps[netip.Prefix, netip.Addr, abi.CIpcacheKey, abi.CIpcacheEntry]{
+		IPCacheMap, d.loader.Map(IPCacheMap).Table, ipcacheCodec(),
+	}
+	var errs [7]error
+	d.endpoints, errs[0] = newLoop(d, "endpoints", endpointOps, d.desiredEndpoints)
+	d.ipcache, errs[1] = newLoop(d, "ipcache", ipcacheOps, d.desiredIPCache)
+	d.nodeRoutes, errs[2] = newLoop(d, "node-routes", nodeRoutes, d.desiredNodeRoutes)
+	d.podRoutes, errs[6] = newLoop(d, "pod-routes", podRoutes, d.desiredPodRoutes)
+	d.neighbours, errs[3] = newLoop(d, "neighbours", neighbours, d.desiredNeighbours)
+	d.links, errs[4] = newLoop(d, "links", d.loader.Links(), d.desiredLinks)
+	d.interfaces, errs[5] = newLoop(d, "interfaces", interfaceOps{d.pool}, d.desiredInterfaces)
+	return errors.Join(errs[:]...)
+}
+
+func (d *Datapath) desiredEndpoints() (map[netip.Addr]endpointRow, <-chan struct{}, error) {
+	eps, changed, err := d.tables.Endpoints()
+	if err != nil {
+		return nil, nil, err
+	}
+	host, err := hostAddrs()
+	if err != nil {
+		return nil, nil, err
+	}
+	return endpointRows(eps, host), changed, nil
+}
+
+func (d *Datapath) desiredIPCache() (map[netip.Prefix]netip.Addr, <-chan struct{}, error) {
+	nodes, changed, err := d.tables.Nodes()
+	return ipcacheRows(d.node, nodes), changed, err
+}
+
+func (d *Datapath) desiredNodeRoutes() (map[netip.Prefix]fib.Route, <-chan struct{}, error) {
+	nodes, changed, err := d.tables.Nodes()
+	return nodeRoutes(d.node, nodes, onLink), changed, err
+}
+
+func (d *Datapath) desiredPodRoutes() (map[netip.Prefix]fib.Route, <-chan struct{}, error) {
+	eps, changed, err := d.tables.Endpoints()
+	return podRoutes(d.node, eps), changed, err
+}
+
+func (d *Datapath) desiredNeighbours() (map[fib.NeighbourKey]state.MAC, <-chan struct{}, error) {
+	eps, changed, err := d.tables.Endpoints()
+	return neighbourRows(eps), changed, err
+}
+
+func (d *Datapath) desiredLinks() (map[loader.LinkKey]int, <-chan struct{}, error) {
+	eps, changed, err := d.tables.Endpoints()
+	return linkRows(d.node, eps, d.pool.Known()), changed, err
+}
+
+func (d *Datapath) desiredInterfaces() (map[string]int, <-chan struct{}, error) {
+	eps, changed, err := d.tables.Endpoints()
+	rows := make(map[string]int, len(eps))
+	for _, ep := range eps {
+		rows[ep.HostIfName] = ep.HostIndex
+	}
+	return rows, changed, err
+}
+
+// onLink asks the routing table whether addr is a neighbour, and on which device.
+func onLink(addr netip.Addr) (index int, ok bool) {
+	routes, err := netlink.RouteGet(addr.AsSlice())
+	if err != nil || len(routes) == 0 || len(routes[0].Gw) > 0 {
+		return 0, false
+	}
+	return routes[0].LinkIndex, true
+}
+
+func podDevices() (map[int]bool, error) {
+	_, used, err := pair.Inventory()
+	out := make(map[int]bool, len(used))
+	for _, index := range used {
+		out[index] = true
+	}
+	return out, err
+}
+
+// interfaceOps removes host sides that no endpoint has: what a killed agent
+// left half-made. It cannot make one, that needs a pod's namespace.
+type interfaceOps struct{ pool *pair.Pool }
+
+// Update succeeds when the device exists under its index.
+func (interfaceOps) Update(_ context.Context, name string, index int) error {
+	l, err := netlink.LinkByName(name)
+	if err != nil || l.Attrs().Index != index {
+		return fmt.Errorf("device %s (index %d) of an endpoint is gone: its pod's sandbox ended, or somebody deleted it", name, index)
+	}
+	return nil
+}
+
+// Delete removes the pair.
+func (interfaceOps) Delete(_ context.Context, name string) error { return pair.Remove(name) }
+
+// Prune removes pairs that are neither an endpoint's nor the pool's.
+func (o interfaceOps) Prune(ctx context.Context, desired map[string]int) (int, error) {
+	spares, used, err := pair.Inventory()
+	if err != nil {
+		return 0, err
+	}
+	for _, p := range spares {
+		used[p.Host] = p.Index
+	}
+	for _, p := range o.pool.Known() {
+		delete(used, p.Host)
+	}
+	var errs []error
+	repaired := 0
+	for name := range used {
+		if _, ok := desired[name]; ok {
+			continue
+		}
+		if err := o.Delete(ctx, name); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		repaired++
+	}
+	for name, index := range desired {
+		if err := o.Update(ctx, name, index); err != nil {
+			errs = append(errs, &reconcile.RowError[string]{Key: name, Err: err})
+		}
+	}
+	return repaired, errors.Join(errs...)
+}

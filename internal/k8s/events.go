@@ -1,0 +1,133 @@
+package k8s
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/record"
+
+	"github.com/placid-net/placid/internal/state"
+)
+
+// EventType is the type of a pod event.
+type EventType string
+
+// The types of events that Kubernetes knows.
+const (
+	EventNormal  = EventType(corev1.EventTypeNormal)
+	EventWarning = EventType(corev1.EventTypeWarning)
+)
+
+const (
+	// eventQueueSize is how many events wait while the API server is slow;
+	// further ones are dropped.
+	eventQueueSize = 64
+	eventComponent = "placid-agent"
+	// eventsPerSecond of one pod, type and reason: one a minute.
+	eventsPerSecond = 1.0 / 60
+)
+
+// podEvent is one event before it is sent.
+type podEvent struct {
+	pod             corev1.ObjectReference
+	kind            EventType
+	reason, message string
+}
+
+// eventQueue sends pod events. client-go's recorder counts repetitions, sends
+// the count with the next event that passes, and retries while the API server
+// is away.
+type eventQueue struct {
+	client rest.Interface
+	source corev1.EventSource
+	queue  chan podEvent
+	clock  clock // nil is the real one
+	log    *slog.Logger
+}
+
+// clock is what the recorder wants to know about time.
+type clock interface {
+	Now() time.Time
+	Since(t time.Time) time.Duration
+}
+
+func newEventQueue(client rest.Interface, node string, log *slog.Logger) *eventQueue {
+	return &eventQueue{
+		client: client,
+		source: corev1.EventSource{Component: eventComponent, Host: node},
+		queue:  make(chan podEvent, eventQueueSize),
+		log:    log,
+	}
+}
+
+// Event posts an event about a pod without waiting for it. Reason is one word
+// in CamelCase, message a sentence for people. Of events of the same pod, type
+// and reason at most one a minute is sent; it carries the count of all.
+func (c *Client) Event(ref state.PodRef, kind EventType, reason, message string) {
+	e := podEvent{kind: kind, reason: reason, message: message, pod: corev1.ObjectReference{
+		APIVersion: "v1", Kind: "Pod", Namespace: ref.Namespace, Name: ref.Name, UID: c.pods.objectUID(ref),
+	}}
+	select {
+	case c.events.queue <- e:
+	default:
+		c.log.Debug("drop an event: too many are waiting", "pod", ref, "reason", reason)
+	}
+}
+
+func (q *eventQueue) run(ctx context.Context) {
+	broadcaster := record.NewBroadcaster(record.WithContext(ctx), record.WithCorrelatorOptions(record.CorrelatorOptions{
+		BurstSize: 1,
+		QPS:       eventsPerSecond,
+		Clock:     q.clock,
+		SpamKeyFunc: func(e *corev1.Event) string {
+			pod := e.InvolvedObject
+			return pod.Namespace + "/" + pod.Name + "/" + string(pod.UID) + "/" + e.Type + "/" + e.Reason
+		},
+	}))
+	defer broadcaster.Shutdown()
+	broadcaster.StartRecordingToSink(&eventSink{ctx: ctx, client: q.client})
+	// A reference needs no scheme: it is not looked up.
+	recorder := broadcaster.NewRecorder(runtime.NewScheme(), q.source)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case e := <-q.queue:
+			recorder.Event(&e.pod, string(e.kind), e.reason, e.message)
+		}
+	}
+}
+
+// eventSink writes events through a REST client; its methods are those that
+// client-go's recorder calls.
+type eventSink struct {
+	ctx    context.Context //nolint:containedctx // the recorder's interface has no context
+	client rest.Interface
+}
+
+func (s *eventSink) Create(e *corev1.Event) (*corev1.Event, error) {
+	return s.send(s.client.Post().Body(e), e)
+}
+
+func (s *eventSink) Update(e *corev1.Event) (*corev1.Event, error) {
+	return s.send(s.client.Put().Name(e.Name).Body(e), e)
+}
+
+func (s *eventSink) Patch(e *corev1.Event, patch []byte) (*corev1.Event, error) {
+	return s.send(s.client.Patch(types.StrategicMergePatchType).Name(e.Name).Body(patch), e)
+}
+
+func (s *eventSink) send(r *rest.Request, e *corev1.Event) (*corev1.Event, error) {
+	ctx, cancel := context.WithTimeout(s.ctx, patchTimeout)
+	defer cancel()
+	var out corev1.Event
+	if err := r.Namespace(e.Namespace).Resource("events").Do(ctx).Into(&out); err != nil {
+		return nil, err
+	}
+	return &out, nil
+}
