@@ -45,6 +45,7 @@ type Agent struct {
 	addresses  *addresses
 	endpoints  *endpoints
 	metrics    *metrics
+	swept      atomic.Bool // the DELs that were left while no agent ran are done
 	confState  atomic.Pointer[string]
 }
 
@@ -217,6 +218,7 @@ func (a *Agent) becomeReady(ctx context.Context) error {
 	}
 	a.log.Info("programs attached", "after", time.Since(a.startedAt).String())
 	a.sweepPending(ctx)
+	a.swept.Store(true)
 	tick := time.NewTicker(readyPoll)
 	defer tick.Stop()
 	for a.ready() != nil {

@@ -123,11 +123,10 @@ func (a *Agent) condition(name string, err error) agentapi.Condition {
 	return c
 }
 
-// readyForPods tells why a pod could not be given an interface now.
+// readyForPods tells why a pod could not be given an interface now. A DEL that
+// was left for the agent comes before any ADD.
 func (a *Agent) readyForPods() error {
-	select {
-	case <-a.datapath.Attached():
-	default:
+	if !a.swept.Load() {
 		return errors.New("the BPF programs are not attached yet")
 	}
 	return a.addressesReady()
@@ -144,4 +143,4 @@ func (a *Agent) addressesReady() error {
 
 // ready is what the readiness probe asks: programs attached, maps filled,
 // addresses there, plugin served.
-func (a *Agent) ready() error { return cmp.Or(a.datapath.Ready(), a.addressesReady()) }
+func (a *Agent) ready() error { return cmp.Or(a.datapath.Ready(), a.readyForPods()) }

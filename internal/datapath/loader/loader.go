@@ -54,7 +54,11 @@ func Open(bpfRoot string, cfg abi.CConfig) (*Loader, error) {
 			return nil, fmt.Errorf("create pin folder: %w", err)
 		}
 	}
-	for _, load := range []func() (*ebpf.CollectionSpec, error){bpf.LoadPod, bpf.LoadNetdev, bpf.LoadOverlay} {
+	objects := []func() (*ebpf.CollectionSpec, error){bpf.LoadPod, bpf.LoadNetdev}
+	if cfg.Tunnel != 0 {
+		objects = append(objects, bpf.LoadOverlay)
+	}
+	for _, load := range objects {
 		if err := l.load(load, cfg); err != nil {
 			return nil, errors.Join(err, l.Close())
 		}
@@ -123,6 +127,24 @@ func (l *Loader) Commit() error {
 	for name, p := range l.programs {
 		if err := pinInPlace(p, filepath.Join(l.root, "programs", name)); err != nil {
 			return err
+		}
+	}
+	return l.unpinUnused()
+}
+
+// unpinUnused removes the pins of programs that an earlier configuration had.
+func (l *Loader) unpinUnused() error {
+	dir := filepath.Join(l.root, "programs")
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("list pinned programs: %w", err)
+	}
+	for _, e := range entries {
+		if l.programs[e.Name()] != nil {
+			continue
+		}
+		if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
+			return fmt.Errorf("unpin unused program: %w", err)
 		}
 	}
 	return nil

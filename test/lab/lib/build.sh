@@ -65,10 +65,10 @@ build_binary() {
 # build_ensure: builds the binaries that $LAB_BIN lacks. One process at a time;
 # a second one waits and then finds the work done.
 build_ensure() {
-  local lock row name module package i=0
+  local row name module package i=0
   mkdir -p "$LAB_BIN/cni"
-  exec {lock}>"$LAB_BIN/.lock"
-  flock -n "$lock" || { say "waiting for another build in $LAB_BIN" && flock "$lock"; }
+  exec 9>"$LAB_BIN/.lock"
+  flock -n 9 || { say "waiting for another build in $LAB_BIN" && flock 9; }
   for row in "${LAB_BINARIES[@]}"; do
     read -r name module package <<<"$row"
     i=$((i + 1))
@@ -76,5 +76,5 @@ build_ensure() {
       step "build $name ($i of ${#LAB_BINARIES[@]})" "$LAB_CACHE/log/build-${name//\//-}.log" \
         build_binary "$name" "$module" "$package" "$LAB_BIN/$name"
   done
-  exec {lock}>&-
+  exec 9>&-
 }

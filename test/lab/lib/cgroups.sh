@@ -68,13 +68,16 @@ cgroups_leaf() {
 # node's namespaces to the leaf, so that its root can have children with
 # controllers.
 cgroups_settle() {
-  local directory pid
+  local directory pid pids
   cgroup_v2_only || return 0
   directory=$(cat "$LAB_STATE/nodes/$1/cgroups")
   mkdir -p "$directory/$(cgroups_leaf)"
-  while read -r pid; do
-    echo "$pid" >"$directory/$(cgroups_leaf)/cgroup.procs"
-  done <"$directory/cgroup.procs"
+  # A list that is read while processes leave it can miss some: read it again.
+  while mapfile -t pids <"$directory/cgroup.procs" && ((${#pids[@]} > 0)); do
+    for pid in "${pids[@]}"; do
+      echo "$pid" >"$directory/$(cgroups_leaf)/cgroup.procs" || true
+    done
+  done
   cgroup_delegate "$directory"
 }
 

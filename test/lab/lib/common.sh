@@ -41,7 +41,8 @@ step() {
   shift 2
   start=$(now_ms)
   mkdir -p "${log%/*}"
-  step_ticker "$name" "$start" &
+  # Without 9, which may be a lock: it must not outlive this command.
+  step_ticker "$name" "$start" 9>&- &
   ticker=$!
   # Not `("$@") || status=$?`: bash ignores errexit in the left side of ||.
   set +e

@@ -89,13 +89,13 @@ image_build_agnhost() {
 
 # images_ensure: builds the images that $LAB_IMAGES lacks.
 images_ensure() {
-  local lock name
+  local name
   mkdir -p "$LAB_IMAGES"
-  exec {lock}>"$LAB_IMAGES/.lock"
-  flock "$lock"
+  exec 9>"$LAB_IMAGES/.lock"
+  flock 9
   for name in pause agnhost; do
     [[ -s $LAB_IMAGES/$name.tar ]] ||
       step "image $name" "$LAB_CACHE/log/image-$name.log" "image_build_$name"
   done
-  exec {lock}>&-
+  exec 9>&-
 }

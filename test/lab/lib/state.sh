@@ -54,17 +54,17 @@ process_identity() {
 # up_claim: makes this process the one that brings the lab up, or ends it if
 # there is another.
 up_claim() {
-  local owner pid lock
+  local owner pid
   mkdir -p "$LAB_CACHE/labs"
-  exec {lock}>"$LAB_CACHE/labs/.lock"
-  flock "$lock"
+  exec 9>"$LAB_CACHE/labs/.lock"
+  flock 9
   owner=$(cat "$LAB_STATE.up" 2>/dev/null) || true
   pid=${owner%% *}
   if [[ -n $pid && $pid != "$$" && $(process_identity "$pid") == "$owner" ]]; then
     die "lab \"$LAB_NAME\" is being brought up by process $pid: wait for it, run \"lab down\", or set PLACID_LAB to another name"
   fi
   process_identity $$ >"$LAB_STATE.up"
-  exec {lock}>&-
+  exec 9>&-
 }
 
 # marked_processes: the processes with the lab's mark, save this command's own.
