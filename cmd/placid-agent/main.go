@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -36,7 +37,7 @@ func main() {
 		return
 	}
 	fmt.Fprintln(os.Stderr, "placid-agent:", err)
-	if _, ok := err.(configError); ok {
+	if _, bad := errors.AsType[configError](err); bad {
 		os.Exit(exitBadConfig)
 	}
 	os.Exit(exitFailed)

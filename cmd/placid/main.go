@@ -28,4 +28,3 @@ func main() {
 	stop()
 	os.Exit(code)
 }
-

@@ -155,12 +155,10 @@ func (c *Client) unanswered(ctx context.Context, path string, cause error) error
 		return fmt.Errorf("ask %s for %s: %w", c.socket, path, context.Canceled)
 	}
 	// net/http and net wrap the cause in text that repeats the socket's path.
-	var urlErr *url.Error
-	if errors.As(cause, &urlErr) {
+	if urlErr, ok := errors.AsType[*url.Error](cause); ok {
 		cause = urlErr.Err
 	}
-	var opErr *net.OpError
-	if errors.As(cause, &opErr) {
+	if opErr, ok := errors.AsType[*net.OpError](cause); ok {
 		cause = opErr.Err
 	}
 	advice := "check whether the placid-agent pod runs on this node"

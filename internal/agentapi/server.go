@@ -139,8 +139,7 @@ func decodeBody(w http.ResponseWriter, r *http.Request, v any) error {
 			err = errors.New("more follows the JSON value")
 		}
 	}
-	var tooLarge *http.MaxBytesError
-	if errors.As(err, &tooLarge) {
+	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return &Error{Code: CodeInvalid, Message: fmt.Sprintf("request body of %s is over %d bytes", r.URL.Path, tooLarge.Limit)}
 	}
 	return &Error{Code: CodeInvalid, Message: fmt.Sprintf("decode the request body of %s: %v", r.URL.Path, err)}
@@ -167,8 +166,7 @@ func write(w http.ResponseWriter, out any, err error) {
 
 func writeError(w http.ResponseWriter, err error) {
 	code := CodeInternal
-	var e *Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*Error](err); ok {
 		code = e.Code
 	}
 	writeJSON(w, httpStatus(code), &Error{Code: code, Message: strings.TrimSpace(err.Error())})

@@ -3,7 +3,6 @@ package cli
 import (
 	"bytes"
 	"fmt"
-	"io"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -42,7 +41,7 @@ func (a *app) configImportCommand() *cobra.Command {
 }
 
 func (a *app) importTerway(path, format string) error {
-	var in io.Reader = a.env.Stdin
+	in := a.env.Stdin
 	if path != "-" {
 		file, err := os.Open(path)
 		if err != nil {

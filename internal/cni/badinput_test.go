@@ -1,6 +1,7 @@
 package cni
 
 import (
+	"maps"
 	"strings"
 	"testing"
 
@@ -121,9 +122,7 @@ func TestBadRequests(t *testing.T) {
 			e := newEnv(t)
 			svc := &agentapitest.Service{AddResult: answer()}
 			agentapitest.Serve(t, e.socket, svc)
-			for k, v := range tc.vars {
-				e.vars[k] = v
-			}
+			maps.Copy(e.vars, tc.vars)
 			version := tc.version
 			if version == "" {
 				version = "1.1.0"

@@ -278,8 +278,7 @@ func isAway(err error) bool {
 
 // errorCode is the code of an *agentapi.Error in err, or empty.
 func errorCode(err error) string {
-	var e *agentapi.Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*agentapi.Error](err); ok {
 		return e.Code
 	}
 	return ""

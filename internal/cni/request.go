@@ -23,10 +23,10 @@ const maxNameLen = 253
 // k8sArgs are the keys of CNI_ARGS that container runtimes set for Kubernetes.
 type k8sArgs struct {
 	types.CommonArgs
-	K8S_POD_NAMESPACE          types.UnmarshallableString //nolint:revive,staticcheck // types.LoadArgs finds the field by the key's name
-	K8S_POD_NAME               types.UnmarshallableString //nolint:revive,staticcheck // types.LoadArgs finds the field by the key's name
-	K8S_POD_UID                types.UnmarshallableString //nolint:revive,staticcheck // types.LoadArgs finds the field by the key's name
-	K8S_POD_INFRA_CONTAINER_ID types.UnmarshallableString //nolint:revive,staticcheck // types.LoadArgs finds the field by the key's name
+	K8S_POD_NAMESPACE          types.UnmarshallableString //nolint:revive // types.LoadArgs finds the field by the key's name
+	K8S_POD_NAME               types.UnmarshallableString //nolint:revive // types.LoadArgs finds the field by the key's name
+	K8S_POD_UID                types.UnmarshallableString //nolint:revive // types.LoadArgs finds the field by the key's name
+	K8S_POD_INFRA_CONTAINER_ID types.UnmarshallableString //nolint:revive // types.LoadArgs finds the field by the key's name
 }
 
 // newRequest builds the request for the agent. The container id and interface

@@ -41,7 +41,7 @@ func buildResult(conf *netConf, args *skel.CmdArgs, a agentapi.CNIResult) (types
 			continue
 		}
 		res.IPs = append(res.IPs, &types100.IPConfig{
-			Interface: types100.Int(podInterface),
+			Interface: new(podInterface),
 			Address:   hostNet(family.addr),
 			Gateway:   family.gateway.AsSlice(),
 		})

@@ -45,40 +45,56 @@ func parseArgs(line string) (flags []arg, stray []string, err error) {
 
 // splitWords splits line at white space outside of quotes.
 func splitWords(line string) ([]string, error) {
-	var words []string
-	var word strings.Builder
-	var open rune // the quote that is open, 0 if none
-	inWord := false
+	var w wordSplitter
 	runes := []rune(line)
 	for i := 0; i < len(runes); i++ {
-		c := runes[i]
-		switch {
-		case c == '\\' && i+1 < len(runes) && isEscaped(runes[i+1], open):
+		if runes[i] == '\\' && i+1 < len(runes) && isEscaped(runes[i+1], w.open) {
 			i++
-			word.WriteRune(runes[i])
-			inWord = true
-		case open != 0 && c == open:
-			open = 0
-		case open == 0 && (c == '"' || c == '\''):
-			open, inWord = c, true
-		case open == 0 && unicode.IsSpace(c):
-			if inWord {
-				words = append(words, word.String())
-			}
-			word.Reset()
-			inWord = false
-		default:
-			word.WriteRune(c)
-			inWord = true
+			w.add(runes[i])
+			continue
 		}
+		w.next(runes[i])
 	}
-	if open != 0 {
-		return nil, fmt.Errorf("the quote %c is not closed", open)
+	if w.open != 0 {
+		return nil, fmt.Errorf("the quote %c is not closed", w.open)
 	}
-	if inWord {
-		words = append(words, word.String())
+	w.end()
+	return w.words, nil
+}
+
+// wordSplitter is the state of splitWords.
+type wordSplitter struct {
+	words  []string
+	word   strings.Builder
+	inWord bool
+	open   rune // the quote that is open, 0 if none
+}
+
+// next takes a rune that is not escaped.
+func (w *wordSplitter) next(c rune) {
+	switch {
+	case w.open != 0 && c == w.open:
+		w.open = 0
+	case w.open == 0 && (c == '"' || c == '\''):
+		w.open, w.inWord = c, true
+	case w.open == 0 && unicode.IsSpace(c):
+		w.end()
+	default:
+		w.add(c)
 	}
-	return words, nil
+}
+
+func (w *wordSplitter) add(c rune) {
+	w.word.WriteRune(c)
+	w.inWord = true
+}
+
+func (w *wordSplitter) end() {
+	if w.inWord {
+		w.words = append(w.words, w.word.String())
+	}
+	w.word.Reset()
+	w.inWord = false
 }
 
 // isEscaped tells whether a backslash before c is an escape: never between single

@@ -101,7 +101,7 @@ func TestReadDirUnreadable(t *testing.T) {
 		t.Skip("root reads files of any mode")
 	}
 	dir := dirWith(t, map[string]string{"mtu": "1400"})
-	if err := os.Chmod(filepath.Join(dir, "mtu"), 0); err != nil {
+	if err = os.Chmod(filepath.Join(dir, "mtu"), 0); err != nil {
 		t.Fatal(err)
 	}
 	_, err = Load(Sources{Dir: dir})

@@ -178,7 +178,7 @@ func TestGuardedForeignKeys(t *testing.T) {
 // where nothing is lost by it.
 func TestTerwayFlagsAreKnown(t *testing.T) {
 	names := allNames()
-	for _, name := range strings.Fields(`routing-mode cni-chaining-mode enable-ipv4-masquerade enable-ipv6-masquerade
+	for name := range strings.FieldsSeq(`routing-mode cni-chaining-mode enable-ipv4-masquerade enable-ipv6-masquerade
 		disable-envoy-version-check local-router-ipv4 local-router-ipv6 enable-local-node-route
 		enable-endpoint-health-checking enable-health-checking enable-service-topology k8s-heartbeat-timeout
 		enable-session-affinity install-iptables-rules enable-l7-proxy ipam enable-bandwidth-manager

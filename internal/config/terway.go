@@ -58,7 +58,7 @@ func ImportTerway(r io.Reader) (ImportResult, error) {
 		return ImportResult{}, fmt.Errorf("read Terway configuration: more than %d bytes", maxTerwayFile)
 	}
 	im := &importer{resolver: newResolver(), data: data}
-	if err := im.checkSyntax(); err != nil {
+	if err = im.checkSyntax(); err != nil {
 		return ImportResult{}, fmt.Errorf("parse Terway configuration: %w", err)
 	}
 	top, err := im.object(data, 0, "")
@@ -218,8 +218,7 @@ func isSecret(name string) bool {
 func (im *importer) checkSyntax() error {
 	var v json.RawMessage
 	err := json.Unmarshal(im.data, &v)
-	var syntax *json.SyntaxError
-	if errors.As(err, &syntax) {
+	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
 		line, column := im.position(int(syntax.Offset) - 1)
 		return fmt.Errorf("line %d, column %d: %w", line, column, err)
 	}

@@ -60,7 +60,7 @@ func TestImportRoundTrip(t *testing.T) {
 	if all := strings.Join(r.Warnings, "\n"); !strings.Contains(all, `mtu="8400" (field cilium_args, line 2) is used, not mtu="8500" (field mtu, line 1)`) {
 		t.Errorf("warnings:\n%s", all)
 	}
-	if err := r.WriteConfigMap(&b, "kube-system", "placid-config"); err != nil {
+	if err = r.WriteConfigMap(&b, "kube-system", "placid-config"); err != nil {
 		t.Fatal(err)
 	}
 	var cm struct {
@@ -68,7 +68,7 @@ func TestImportRoundTrip(t *testing.T) {
 		Metadata         struct{ Name, Namespace string }
 		Data             map[string]string
 	}
-	if err := yaml.UnmarshalStrict(b.Bytes(), &cm); err != nil {
+	if err = yaml.UnmarshalStrict(b.Bytes(), &cm); err != nil {
 		t.Fatalf("%v in:\n%s", err, b.String())
 	}
 	if cm.Kind != "ConfigMap" || cm.APIVersion != "v1" || cm.Metadata.Name != "placid-config" || cm.Metadata.Namespace != "kube-system" {

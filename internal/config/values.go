@@ -92,17 +92,17 @@ func (k Key) parseNumber(text string) (any, error) {
 func (k Key) number(text string) (v any, size float64, err error) {
 	switch k.Type {
 	case typeInt:
-		n, err := strconv.Atoi(text)
-		if errors.Is(err, strconv.ErrRange) {
+		n, intErr := strconv.Atoi(text)
+		if errors.Is(intErr, strconv.ErrRange) {
 			return nil, 0, errors.New("is out of range")
 		}
-		if err != nil {
+		if intErr != nil {
 			return nil, 0, errors.New("is not a whole number")
 		}
 		return n, float64(n), nil
 	case typeDuration:
-		d, err := time.ParseDuration(text)
-		if err != nil {
+		d, durationErr := time.ParseDuration(text)
+		if durationErr != nil {
 			return nil, 0, errors.New("is not a duration (a number needs a unit)")
 		}
 		return d, float64(d), nil

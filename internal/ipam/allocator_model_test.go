@@ -151,8 +151,7 @@ func checkAllocate(t *rapid.T, a *Allocator, m *model, o string, want Families) 
 		if v4.IsValid() || v6.IsValid() || !errors.Is(err, ErrExhausted) && !errors.Is(err, ErrNoCIDR) {
 			t.Fatalf("refusal gave %s, %s, %v", v4, v6, err)
 		}
-		var full *ExhaustedError
-		if errors.As(err, &full) {
+		if full, ok := errors.AsType[*ExhaustedError](err); ok {
 			checkExhausted(t, m, full)
 		}
 		return
