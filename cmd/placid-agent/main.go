@@ -81,12 +81,5 @@ func load(cmd *cobra.Command) (*config.Loaded, *slog.Logger, error) {
 	if err != nil {
 		return nil, nil, configError{err}
 	}
-	opts := &slog.HandlerOptions{Level: slog.LevelInfo}
-	if loaded.Config.Debug {
-		opts.Level = slog.LevelDebug
-	}
-	if loaded.Config.LogFormat == "json" {
-		return loaded, slog.New(slog.NewJSONHandler(os.Stderr, opts)), nil
-	}
-	return loaded, slog.New(slog.NewTextHandler(os.Stderr, opts)), nil
+	return loaded, loaded.Config.Logger(os.Stderr), nil
 }

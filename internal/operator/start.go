@@ -1,0 +1,48 @@
+package operator
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+
+	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
+
+	"github.com/placid-net/placid/internal/config"
+	"github.com/placid-net/placid/internal/ipam"
+	"github.com/placid-net/placid/internal/k8s"
+)
+
+// Start builds an operator from a checked configuration and runs it until ctx
+// ends. The error is ErrConfig when the configuration cannot work.
+func Start(ctx context.Context, cfg config.Config, version string, log *slog.Logger) error {
+	rc, err := k8s.Connection{
+		Kubeconfig: cfg.KubeconfigPath, APIServer: cfg.APIServerURL, QPS: cfg.ClientQPS, Burst: cfg.ClientBurst,
+		UserAgent: operatorName + "/" + version,
+	}.RESTConfig()
+	if err != nil {
+		return err
+	}
+	op, err := New(Config{
+		IPAM: cfg.IPAM, Pools: poolsOf(cfg), MetricsAddr: cfg.OperatorPrometheusAddr,
+		HealthAddr: cfg.OperatorHealthAddr, Version: version,
+	}, rc, ctrlmetrics.Registry, log)
+	if err != nil {
+		return err
+	}
+	return op.Run(ctx)
+}
+
+// poolsOf gives the pools of the families that are on.
+func poolsOf(cfg config.Config) []ipam.Pool {
+	var pools []ipam.Pool
+	add := func(on bool, cidrs []netip.Prefix, mask int) {
+		for _, c := range cidrs {
+			if on {
+				pools = append(pools, ipam.Pool{CIDR: c, NodeMask: mask})
+			}
+		}
+	}
+	add(cfg.EnableIPv4, cfg.ClusterPoolIPv4CIDR, cfg.ClusterPoolIPv4Mask)
+	add(cfg.EnableIPv6, cfg.ClusterPoolIPv6CIDR, cfg.ClusterPoolIPv6Mask)
+	return pools
+}
