@@ -33,12 +33,13 @@ int from_netdev(struct __sk_buff *ctx)
 		return drop(ctx, HOOK_FROM_NETDEV, reason);
 
 	target = table_lookup(&endpoint_map, &p.dst);
-	if (target && !(target->flags & ENDPOINT_HOST)) {
+	if (target && !(target->flags & (ENDPOINT_HOST | ENDPOINT_LINK_LOCAL))) {
 		if (reason)
 			return drop(ctx, HOOK_FROM_NETDEV, reason);
-		return to_local_pod(ctx, &p, HOOK_FROM_NETDEV, target);
+		if (is_routable_source(&p))
+			return to_local_pod(ctx, &p, HOOK_FROM_NETDEV, target);
 	}
-	/* What the node itself gets is judged by its own stack. */
+	/* What the node itself gets, or no router passes on, is judged by its stack. */
 	if (!target && !reason && !is_multicast(&p) &&
 	    is_vacant(ctx, &p, HOOK_FROM_NETDEV, &verdict))
 		return verdict;

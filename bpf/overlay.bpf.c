@@ -33,12 +33,16 @@ int from_overlay(struct __sk_buff *ctx)
 	reason = parse_packet(ctx, &p);
 	if (reason)
 		return drop(ctx, HOOK_FROM_OVERLAY, reason);
+	if (!is_routable_source(&p))
+		return drop(ctx, HOOK_FROM_OVERLAY, DROP_INVALID_SOURCE);
 
 	target = table_lookup(&endpoint_map, &p.dst);
 	if (!target)
 		return is_vacant(ctx, &p, HOOK_FROM_OVERLAY, &verdict) ?
 			       verdict :
 			       drop(ctx, HOOK_FROM_OVERLAY, DROP_STALE_TARGET);
+	if (target->flags & ENDPOINT_LINK_LOCAL)
+		return drop(ctx, HOOK_FROM_OVERLAY, DROP_UNKNOWN_TARGET);
 	if (target->flags & ENDPOINT_HOST)
 		return to_stack(ctx, HOOK_FROM_OVERLAY);
 	return to_local_pod(ctx, &p, HOOK_FROM_OVERLAY, target);
@@ -55,10 +59,14 @@ int to_overlay(struct __sk_buff *ctx)
 	reason = parse_packet(ctx, &p);
 	if (reason)
 		return drop(ctx, HOOK_TO_OVERLAY, reason);
+	if (is_link_multicast(&p)) {	/* the device has no link to speak to */
+		count(ctx, HOOK_TO_OVERLAY, REASON_IGNORED);
+		return TC_ACT_SHOT;
+	}
 	remote = ipcache_lookup(&p.dst);
 	if (!remote)
 		return drop(ctx, HOOK_TO_OVERLAY, DROP_NO_TUNNEL_ENDPOINT);
-	if (set_tunnel(ctx, remote))
+	if (set_tunnel(ctx, remote) || set_overlay_macs(ctx))
 		return drop(ctx, HOOK_TO_OVERLAY, DROP_WRITE_ERROR);
 	return forwarded(ctx, HOOK_TO_OVERLAY, TC_ACT_UNSPEC);
 }

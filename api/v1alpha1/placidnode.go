@@ -50,8 +50,9 @@ type PlacidNodeStatus struct {
 	//
 	// +optional
 	AgentVersion string `json:"agentVersion,omitempty"`
-	// OperatorError says why the node has no pod CIDR, e.g. that the pool is
-	// used up; empty when it has. Written by the operator.
+	// OperatorError says what is wrong with the node's pod CIDRs and what to do:
+	// the pool is used up, they overlap those of an older node, or the Node
+	// object has none; empty when nothing is. Written by the operator.
 	//
 	// +optional
 	OperatorError string `json:"operatorError,omitempty"`

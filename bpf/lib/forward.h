@@ -23,10 +23,13 @@ static __always_inline int forwarded(struct __sk_buff *ctx, enum hook hook, int 
 	return verdict;
 }
 
-/* Larger than the next link takes, and not to be cut: the sender must know. */
-static __always_inline bool too_big(const struct __sk_buff *ctx, const struct packet *p, __u32 mtu)
+/* Larger than the next link takes: the stack cuts it up, or the sender must know. */
+static __always_inline int too_big(struct __sk_buff *ctx, struct packet *p, enum hook hook,
+				   __u32 mtu)
 {
-	return p->dont_fragment && packet_size(ctx, p) > mtu;
+	if (!p->dont_fragment)
+		return to_stack(ctx, hook);
+	return drop_and_tell(ctx, p, hook, DROP_FRAG_NEEDED, ICMP_ERROR_TOO_BIG, mtu);
 }
 
 static __always_inline int to_local_pod(struct __sk_buff *ctx, struct packet *p, enum hook hook,
@@ -34,9 +37,8 @@ static __always_inline int to_local_pod(struct __sk_buff *ctx, struct packet *p,
 {
 	if (p->ttl <= 1)
 		return drop_and_tell(ctx, p, hook, DROP_TTL_EXCEEDED, ICMP_ERROR_TTL, 0);
-	if (too_big(ctx, p, config.pod_mtu))
-		return drop_and_tell(ctx, p, hook, DROP_FRAG_NEEDED, ICMP_ERROR_TOO_BIG,
-				     config.pod_mtu);
+	if (packet_size(ctx, p) > config.pod_mtu)
+		return too_big(ctx, p, hook, config.pod_mtu);
 	if (route_in_place(ctx, p, ep->mac, config.router_mac))
 		return drop(ctx, hook, DROP_WRITE_ERROR);
 	/* The short way leaves out the host device, and with it its queue. */
@@ -50,12 +52,8 @@ static __always_inline int to_tunnel(struct __sk_buff *ctx, struct packet *p, en
 {
 	if (p->ttl <= 1)
 		return drop_and_tell(ctx, p, hook, DROP_TTL_EXCEEDED, ICMP_ERROR_TTL, 0);
-	if (packet_size(ctx, p) > config.overlay_mtu) {
-		if (!p->dont_fragment)
-			return to_stack(ctx, hook);
-		return drop_and_tell(ctx, p, hook, DROP_FRAG_NEEDED, ICMP_ERROR_TOO_BIG,
-				     config.overlay_mtu);
-	}
+	if (packet_size(ctx, p) > config.overlay_mtu)
+		return too_big(ctx, p, hook, config.overlay_mtu);
 	if (route_in_place(ctx, p, config.router_mac, config.router_mac))
 		return drop(ctx, hook, DROP_WRITE_ERROR);
 	return forwarded(ctx, hook, bpf_redirect(config.overlay_ifindex, 0));
@@ -105,10 +103,7 @@ static __always_inline int to_nowhere(struct __sk_buff *ctx, struct packet *p, e
 	case BPF_FIB_LKUP_RET_UNREACHABLE:
 		return drop_and_tell(ctx, p, hook, DROP_HOST_UNREACHABLE, ICMP_ERROR_HOST, 0);
 	case BPF_FIB_LKUP_RET_FRAG_NEEDED:
-		if (!p->dont_fragment)
-			return to_stack(ctx, hook);
-		return drop_and_tell(ctx, p, hook, DROP_FRAG_NEEDED, ICMP_ERROR_TOO_BIG,
-				     fib->mtu_result);
+		return too_big(ctx, p, hook, fib->mtu_result);
 	case BPF_FIB_LKUP_RET_NOT_FWDED:	/* an address of the node itself, or no route */
 	case BPF_FIB_LKUP_RET_UNSUPP_LWT:
 		return to_stack(ctx, hook);
@@ -120,8 +115,11 @@ static __always_inline int to_nowhere(struct __sk_buff *ctx, struct packet *p, e
 static __always_inline int to_network(struct __sk_buff *ctx, struct packet *p, enum hook hook)
 {
 	struct bpf_fib_lookup fib;
-	int result = lookup_route(ctx, p, &fib);
+	int result;
 
+	if (is_unspecified(p, &p->dst))	/* a default route would take it */
+		return drop(ctx, hook, DROP_UNKNOWN_TARGET);
+	result = lookup_route(ctx, p, &fib);
 	if (result != BPF_FIB_LKUP_RET_SUCCESS && result != BPF_FIB_LKUP_RET_NO_NEIGH)
 		return to_nowhere(ctx, p, hook, result, &fib);
 	if (p->ttl <= 1)

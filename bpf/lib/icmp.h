@@ -68,12 +68,8 @@ static __always_inline bool icmp_allowed(struct __sk_buff *ctx, const struct pac
 {
 	__u8 *type = data_of(ctx) + p->l4_off;
 
-	if (p->later_fragment || is_multicast(p) || p->l4_off > HEADERS_MAX)
-		return false;
-	if (p->version == 4 && (!p->src.w[3] || p->src.b[12] == 127 || p->src.b[12] >= 224))
-		return false;
-	if (p->version == 6 && (p->src.b[0] == 0xff || !(p->src.w[0] | p->src.w[1] | p->src.w[2] |
-							 p->src.w[3])))
+	if (p->later_fragment || is_multicast(p) || !is_routable_source(p) ||
+	    p->l4_off > HEADERS_MAX)
 		return false;
 	if (p->l4_proto == IPPROTO_ICMP && p->version == 4) {
 		if ((void *)(type + 1) > data_end_of(ctx))
@@ -132,7 +128,7 @@ static __always_inline int icmp4_write(struct __sk_buff *ctx, const struct packe
 	h.icmp.checksum = csum_fold(bpf_csum_diff(NULL, 0, (void *)&h.icmp, sizeof(h.icmp),
 						  bpf_csum_diff(NULL, 0, (void *)quote,
 								sizeof(*quote), 0)));
-	return bpf_skb_store_bytes(ctx, ETH_HLEN, &h, sizeof(h), 0);
+	return bpf_skb_store_bytes(ctx, ETH_HLEN, &h, sizeof(h), BPF_F_RECOMPUTE_CSUM);
 }
 
 static __always_inline int icmp6_write(struct __sk_buff *ctx, const struct packet *p,
@@ -144,12 +140,15 @@ static __always_inline int icmp6_write(struct __sk_buff *ctx, const struct packe
 	} h = {};
 	struct ipv6_pseudo pseudo = {};
 	__u32 sum;
+	int i;
 
 	h.ip.version = 6;
 	h.ip.payload_len = bpf_htons(sizeof(h.icmp) + quoted);
 	h.ip.nexthdr = IPPROTO_ICMPV6;
 	h.ip.hop_limit = ICMP_HOPS;
-	__builtin_memcpy(&h.ip.saddr, (void *)&config.router_ip6, sizeof(h.ip.saddr));
+	/* Word by word: a cast would lose the volatile, and the compiler reads zeros. */
+	for (i = 0; i < 4; i++)
+		h.ip.saddr.in6_u.u6_addr32[i] = config.router_ip6.w[i];
 	__builtin_memcpy(&h.ip.daddr, &p->src, sizeof(h.ip.daddr));
 	icmp6_type(&h.icmp, error_mtu >> 32, (__u32)error_mtu);
 	pseudo.src = h.ip.saddr;
@@ -160,7 +159,7 @@ static __always_inline int icmp6_write(struct __sk_buff *ctx, const struct packe
 	sum = bpf_csum_diff(NULL, 0, (void *)quote, sizeof(*quote), sum);
 	sum = bpf_csum_diff(NULL, 0, (void *)&h.icmp, sizeof(h.icmp), sum);
 	h.icmp.checksum = csum_fold(sum);
-	return bpf_skb_store_bytes(ctx, ETH_HLEN, &h, sizeof(h), 0);
+	return bpf_skb_store_bytes(ctx, ETH_HLEN, &h, sizeof(h), BPF_F_RECOMPUTE_CSUM);
 }
 
 /*
@@ -184,6 +183,8 @@ static __noinline int icmp_from_packet(struct __sk_buff *ctx, struct packet *p, 
 		return -1;
 	if (bpf_skb_load_bytes(ctx, ETH_HLEN, &quote, quoted) ||
 	    bpf_skb_load_bytes(ctx, 0, macs, sizeof(macs)))
+		return -1;
+	if (macs[0] & 1)	/* sent to many at the link layer: RFC 1122, 3.2.2 */
 		return -1;
 	headers = p->version == 4 ? sizeof(struct iphdr) + sizeof(struct icmp_header) :
 				    sizeof(struct ipv6hdr) + sizeof(struct icmp_header);

@@ -27,6 +27,7 @@
 #define IP_OFFSET 0x1fff
 #define IP6_OFFSET 0xfff8
 #define SCTP_HEADER_LEN 12
+#define GSO_BY_FRAGS 0xffff
 
 struct packet {
 	union addr src;
@@ -66,6 +67,12 @@ static __always_inline void addr_from_ip6(union addr *addr, const struct in6_add
 	addr->w[1] = ip->in6_u.u6_addr32[1];
 	addr->w[2] = ip->in6_u.u6_addr32[2];
 	addr->w[3] = ip->in6_u.u6_addr32[3];
+}
+
+/* ::ffff:0:0/96, which is how tables hold IPv4. It never appears on a wire. */
+static __always_inline bool is_mapped_ip4(const union addr *addr)
+{
+	return !(addr->w[0] | addr->w[1]) && addr->w[2] == bpf_htonl(0xffff);
 }
 
 /* Bring the headers of a scattered packet into the directly readable part. */
@@ -213,6 +220,8 @@ static __always_inline enum reason parse_ipv6(struct __sk_buff *ctx, struct pack
 
 	addr_from_ip6(&p->src, &ip->saddr);
 	addr_from_ip6(&p->dst, &ip->daddr);
+	if (is_mapped_ip4(&p->src) || is_mapped_ip4(&p->dst))
+		return DROP_INVALID_PACKET;
 	p->version = 6;
 	p->ttl = ip->hop_limit;
 	p->tos = ip->priority << 4 | ip->flow_lbl[0] >> 4;
@@ -249,9 +258,11 @@ static __always_inline enum reason parse_packet(struct __sk_buff *ctx, struct pa
 /* The size that a link sees, in bytes of L3: a segment's, for a train of them. */
 static __always_inline __u32 packet_size(const struct __sk_buff *ctx, const struct packet *p)
 {
-	if (ctx->gso_size)
-		return p->l4_off - ETH_HLEN + p->l4_len + ctx->gso_size;
-	return p->l3_len;
+	if (!ctx->gso_size)
+		return p->l3_len;
+	if (ctx->gso_size == GSO_BY_FRAGS)	/* SCTP: each its own, cut by its sender */
+		return p->l4_off - ETH_HLEN + p->l4_len;
+	return p->l4_off - ETH_HLEN + p->l4_len + ctx->gso_size;
 }
 
 static __always_inline bool is_multicast(const struct packet *p)
@@ -269,7 +280,22 @@ static __always_inline bool is_link_multicast(const struct packet *p)
 	return p->dst.b[0] == 0xff && (p->dst.b[1] & 0xf) <= 2;
 }
 
+static __always_inline bool is_unspecified(const struct packet *p, const union addr *addr)
+{
+	return !addr->w[3] && (p->version == 4 || !(addr->w[0] | addr->w[1] | addr->w[2]));
+}
+
 static __always_inline bool is_link_local6(const union addr *addr)
 {
 	return addr->b[0] == 0xfe && (addr->b[1] & 0xc0) == 0x80;
+}
+
+/* Whether a router may pass the packet on at all: RFC 1812, 5.3.7; RFC 4291, 2.5. */
+static __always_inline bool is_routable_source(const struct packet *p)
+{
+	if (p->version == 4)
+		return p->src.w[3] && p->src.b[12] != 127 && p->src.b[12] < 224;
+	if (!(p->src.w[0] | p->src.w[1] | p->src.w[2]) && bpf_ntohl(p->src.w[3]) <= 1)
+		return false;	/* unspecified, loopback */
+	return p->src.b[0] != 0xff && !is_link_local6(&p->src);
 }

@@ -54,7 +54,14 @@ func root() *cobra.Command {
 			return fmt.Errorf("%w: %w", operator.ErrConfig, err)
 		}
 		log := loaded.Config.Logger(os.Stderr)
+		for _, w := range loaded.Warnings {
+			log.Warn("configuration", "warning", w)
+		}
 		return operator.Start(cmd.Context(), loaded.Config, version, log)
 	}
+	cmd.AddCommand(&cobra.Command{
+		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
+		Run: func(cmd *cobra.Command, _ []string) { fmt.Fprintln(cmd.OutOrStdout(), version) },
+	})
 	return cmd
 }

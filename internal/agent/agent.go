@@ -147,7 +147,8 @@ func (a *Agent) Run(ctx context.Context) error {
 	c := &collector{endpoints: a.endpoints, pods: a.kubernetes, interval: cfg.EndpointGCInterval}
 	g.Go(func() error { return c.run(ctx) })
 	if err := a.serveAll(ctx, g); err != nil {
-		return errors.Join(err, context.Cause(ctx))
+		g.Go(func() error { return err }) // ends the others
+		return g.Wait()
 	}
 	a.log.Info("placid-agent started", "version", a.version, "node", a.nodeName, "routingMode", cfg.RoutingMode)
 	return g.Wait()
@@ -266,7 +267,11 @@ func (a *Agent) sweepPending(ctx context.Context) {
 		a.log.Error("pending DEL set aside", "error", err)
 	}
 	for _, req := range reqs {
-		if err := errors.Join(a.endpoints.del(ctx, req.Attachment), a.pendingDir().Remove(req.Attachment)); err != nil {
+		err := a.endpoints.del(ctx, req.Attachment)
+		if err == nil { // one that fails is tried again
+			err = a.pendingDir().Remove(req.Attachment)
+		}
+		if err != nil {
 			a.log.Error("carry out pending DEL", "attachment", req.Attachment.String(), "error", err)
 		}
 	}

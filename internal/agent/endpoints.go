@@ -113,7 +113,9 @@ func (e *endpoints) create(ctx context.Context, req agentapi.CNIRequest) (state.
 		return errors.Join(e.store.putEndpoint(ep), e.addresses.taken(ep))
 	})
 	if err != nil {
-		return state.Endpoint{}, errors.Join(err, e.store.deleteEndpoint(ep.ID), e.addresses.release(req.Attachment))
+		err = errors.Join(err, e.forget(ep))
+		e.addresses.alloc.Release(req.Attachment.String(), e.now())
+		return state.Endpoint{}, err
 	}
 	return made, nil
 }
@@ -153,12 +155,22 @@ func (e *endpoints) del(ctx context.Context, a state.AttachmentID) error {
 
 // removeLocked gives the addresses back last: until then nobody can get them.
 func (e *endpoints) removeLocked(ctx context.Context, ep state.Endpoint) error {
-	if err := e.datapath.Disconnect(ctx, ep); err != nil {
-		return err
+	err := e.datapath.Disconnect(ctx, ep)
+	if err == nil {
+		err = e.forget(ep)
 	}
-	// The address is marked before the endpoint is forgotten: a crash between
-	// the two leaves an endpoint without a device, which is removed again.
-	if err := e.addresses.release(ep.Attachment); err != nil {
+	if err != nil {
+		// Whoever tries again has to find it.
+		return errors.Join(err, e.tables.UpsertEndpoint(ep))
+	}
+	e.addresses.alloc.Release(ep.Attachment.String(), e.now())
+	return nil
+}
+
+// forget marks the addresses before it removes the endpoint's file: a crash
+// between the two leaves an endpoint without a device, which is removed again.
+func (e *endpoints) forget(ep state.Endpoint) error {
+	if err := e.addresses.mark(e.now(), ep.Addrs()...); err != nil {
 		return err
 	}
 	return e.store.deleteEndpoint(ep.ID)
@@ -274,12 +286,7 @@ func (a *addresses) taken(ep state.Endpoint) error {
 	return errors.Join(errs...)
 }
 
-func (a *addresses) release(owner state.AttachmentID) error {
-	now := a.now()
-	v4, v6 := a.alloc.Release(owner.String(), now)
-	return a.mark(now, v4, v6)
-}
-
+// mark remembers that the addresses were given back, beyond the agent's life.
 func (a *addresses) mark(at time.Time, addrs ...netip.Addr) error {
 	var errs []error
 	for _, addr := range addrs {
@@ -290,7 +297,7 @@ func (a *addresses) mark(at time.Time, addrs ...netip.Addr) error {
 	return errors.Join(errs...)
 }
 
-// markReleased is release for an endpoint that was not restored.
+// markReleased gives back the addresses of an endpoint that was not restored.
 func (a *addresses) markReleased(ep state.Endpoint) error {
 	now := a.now()
 	for _, addr := range ep.Addrs() {

@@ -89,7 +89,7 @@ func (d *Datapath) openDevices() error {
 		return err
 	}
 	if !n.cfg.Tunnel {
-		return removeOverlay()
+		return nil
 	}
 	n.overlay, err = ensureOverlay(n.cfg.TunnelPort, n.mtu.Route)
 	return err
@@ -139,10 +139,20 @@ func (d *Datapath) commit(ctx context.Context) error {
 	d.ready.Store(true)
 	close(d.readyAt)
 	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return d.dropOverlay(ctx) })
 	g.Go(func() error { return d.pool.Run(ctx) })
 	g.Go(func() error { return d.interfaces.Run(ctx) })
 	g.Go(func() error { return d.watchKernel(ctx) })
 	return g.Wait()
+}
+
+// dropOverlay removes the device that an earlier agent in tunnel mode left, once
+// no route leads into it any more.
+func (d *Datapath) dropOverlay(ctx context.Context) error {
+	if d.node.cfg.Tunnel || !wait(ctx, d.nodeRoutes.Synced()) {
+		return nil
+	}
+	return removeOverlay()
 }
 
 // Attached is closed once every program is attached and its maps are filled.

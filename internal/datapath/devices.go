@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/placid-net/placid/internal/agentapi"
+	"github.com/placid-net/placid/internal/datapath/dump"
 	"github.com/placid-net/placid/internal/datapath/pair"
 )
 
@@ -55,7 +56,9 @@ func nativeDevices(names []string) ([]agentapi.Device, error) {
 func defaultRouteDevices() ([]string, error) {
 	var names []string
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		routes, err := netlink.RouteListFiltered(family, &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE)
+		routes, err := dump.Whole(func() ([]netlink.Route, error) {
+			return netlink.RouteListFiltered(family, &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE)
+		})
 		if err != nil {
 			return nil, fmt.Errorf("list routes: %w", err)
 		}
@@ -75,16 +78,18 @@ func defaultRouteDevices() ([]string, error) {
 	return names, nil
 }
 
+// globalAddrs returns the addresses of one device, or of all when l is nil.
 func globalAddrs(l netlink.Link) ([]netip.Addr, error) {
 	var out []netip.Addr
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		addrs, err := netlink.AddrList(l, family)
+		addrs, err := dump.Whole(func() ([]netlink.Addr, error) { return netlink.AddrList(l, family) })
 		if err != nil {
-			return nil, fmt.Errorf("list addresses of %s: %w", l.Attrs().Name, err)
+			return nil, fmt.Errorf("list addresses: %w", err)
 		}
 		for _, a := range addrs {
-			if addr, ok := netip.AddrFromSlice(a.IP); ok && addr.Unmap().IsGlobalUnicast() {
-				out = append(out, addr.Unmap())
+			addr, ok := netip.AddrFromSlice(a.IP)
+			if addr = addr.Unmap(); ok && addr.IsGlobalUnicast() && !slices.Contains(out, addr) {
+				out = append(out, addr)
 			}
 		}
 	}
@@ -92,25 +97,7 @@ func globalAddrs(l netlink.Link) ([]netip.Addr, error) {
 }
 
 // hostAddrs returns every address of the node that packets can be sent to.
-func hostAddrs() ([]netip.Addr, error) {
-	links, err := netlink.LinkList()
-	if err != nil {
-		return nil, fmt.Errorf("list devices: %w", err)
-	}
-	var out []netip.Addr
-	for _, l := range links {
-		addrs, err := globalAddrs(l)
-		if err != nil {
-			return nil, err
-		}
-		for _, a := range addrs {
-			if !slices.Contains(out, a) {
-				out = append(out, a)
-			}
-		}
-	}
-	return out, nil
-}
+func hostAddrs() ([]netip.Addr, error) { return globalAddrs(nil) }
 
 // first returns the first address of the family among the devices' addresses.
 func first(devices []agentapi.Device, is6 bool) netip.Addr {
@@ -188,7 +175,7 @@ func ensureOverlay(port, mtu int) (agentapi.Device, error) {
 		return agentapi.Device{}, fmt.Errorf("switch ARP off on %s: %w", OverlayDevice, err)
 	}
 	if err := netlink.LinkSetUp(l); err != nil {
-		return agentapi.Device{}, fmt.Errorf("set %s up: %w", OverlayDevice, err)
+		return agentapi.Device{}, fmt.Errorf("set %s up (VXLAN on UDP port %d, key tunnel-port): %w", OverlayDevice, port, err)
 	}
 	return agentapi.Device{Name: OverlayDevice, Index: l.Attrs().Index, MTU: mtu, Role: roleOverlay}, nil
 }

@@ -74,7 +74,7 @@ func (d *Datapath) makeLoops() error {
 	d.podRoutes, errs[6] = newLoop(d, "pod-routes", podRoutes, d.desiredPodRoutes)
 	d.neighbours, errs[3] = newLoop(d, "neighbours", neighbours, d.desiredNeighbours)
 	d.links, errs[4] = newLoop(d, "links", d.loader.Links(), d.desiredLinks)
-	d.interfaces, errs[5] = newLoop(d, "interfaces", interfaceOps{d.pool}, d.desiredInterfaces)
+	d.interfaces, errs[5] = newLoop(d, "interfaces", interfaceOps{d.pool, d.tables}, d.desiredInterfaces)
 	return errors.Join(errs[:]...)
 }
 
@@ -111,8 +111,10 @@ func (d *Datapath) desiredNeighbours() (map[fib.NeighbourKey]state.MAC, <-chan s
 }
 
 func (d *Datapath) desiredLinks() (map[loader.LinkKey]int, <-chan struct{}, error) {
+	// In this order: a pair is an endpoint's before it is not the pool's any more.
+	spares := d.pool.Known()
 	eps, changed, err := d.tables.Endpoints()
-	return linkRows(d.node, eps, d.pool.Known()), changed, err
+	return linkRows(d.node, eps, spares), changed, err
 }
 
 func (d *Datapath) desiredInterfaces() (map[string]int, <-chan struct{}, error) {
@@ -144,7 +146,10 @@ func podDevices() (map[int]bool, error) {
 
 // interfaceOps removes host sides that no endpoint has: what a killed agent
 // left half-made. It cannot make one, that needs a pod's namespace.
-type interfaceOps struct{ pool *pair.Pool }
+type interfaceOps struct {
+	pool   *pair.Pool
+	tables *state.Tables
+}
 
 // Update succeeds when the device exists under its index.
 func (interfaceOps) Update(_ context.Context, name string, index int) error {
@@ -167,15 +172,21 @@ func (o interfaceOps) Prune(ctx context.Context, desired map[string]int) (int, e
 	for _, p := range spares {
 		used[p.Host] = p.Index
 	}
+	// In this order, and not by desired, which is older than the inventory: a
+	// pod that is added meanwhile is the pool's until it is in the table.
 	for _, p := range o.pool.Known() {
 		delete(used, p.Host)
+	}
+	eps, _, err := o.tables.Endpoints()
+	if err != nil {
+		return 0, err
+	}
+	for _, ep := range eps {
+		delete(used, ep.HostIfName)
 	}
 	var errs []error
 	repaired := 0
 	for name := range used {
-		if _, ok := desired[name]; ok {
-			continue
-		}
 		if err := o.Delete(ctx, name); err != nil {
 			errs = append(errs, err)
 			continue

@@ -61,6 +61,30 @@ func TestStatusIsPublished(t *testing.T) {
 	eventually(t, "status of the new object", want, f.stored)
 }
 
+// TestStatusOfAMissingObject checks that an object that went away while the
+// watch was broken is not written to.
+func TestStatusOfAMissingObject(t *testing.T) {
+	api := newAPIServer(t)
+	api.put(nodesPath, node("me"))
+	f := run(t, api)
+	f.SetStatus(NodeStatus{MTU: 1450, RoutingMode: state.RoutingNative, AgentVersion: "v1"})
+	eventually(t, "patches", 1, func() int { return len(f.patches()) })
+
+	api.set(func(s *apiServer) { s.down = true })
+	api.disconnect()
+	api.remove(nodesPath, "me")
+	api.expire()
+	api.set(func(s *apiServer) { s.down = false })
+	eventually(t, "nodes", nil, f.nodeNames)
+	f.SetStatus(NodeStatus{MTU: 1400, RoutingMode: state.RoutingNative, AgentVersion: "v1"})
+	time.Sleep(2 * patchMinWait)
+	if n := f.log.count("node status is not published"); n != 0 {
+		t.Error("the missing object was written to")
+	}
+	api.put(nodesPath, node("me"))
+	eventually(t, "status", v1alpha1.PlacidNodeStatus{MTU: 1400, RoutingMode: "native", AgentVersion: "v1"}, f.stored)
+}
+
 func TestStatusIsRetried(t *testing.T) {
 	api := newAPIServer(t)
 	api.put(nodesPath, node("me"))

@@ -120,6 +120,9 @@ func TestOutage(t *testing.T) {
 		api.set(func(s *apiServer) { s.down = true })
 		api.disconnect()
 		eventually(t, "Health", false, func() bool { return f.Health().OK })
+		if took := time.Since(before); took > 5*time.Second {
+			t.Errorf("the outage showed after %v, want a few seconds", took)
+		}
 		h := f.Health()
 		if h.Since.Before(before) || h.Since.After(time.Now()) || h.Message == "" {
 			t.Errorf("Health is %+v, want since about %v and the error", h, before)

@@ -166,7 +166,7 @@ func (c *clusterPool) load(ctx context.Context) error {
 	pending := intents{}
 	var planned []ipam.Assignment
 	for name, in := range stored {
-		missing := slices.DeleteFunc(slices.Clone(in.CIDRs), func(p netip.Prefix) bool { return sameFamily(has[name], p) })
+		missing := slices.DeleteFunc(slices.Clone(in.CIDRs), func(p netip.Prefix) bool { return !p.IsValid() || sameFamily(has[name], p) })
 		if len(missing) > 0 {
 			planned = append(planned, ipam.Assignment{Node: name, Prefixes: missing})
 			pending[name] = in

@@ -5,6 +5,9 @@ import (
 	"log/slog"
 	"net/netip"
 
+	"github.com/go-logr/logr"
+	"k8s.io/klog/v2"
+	ctrl "sigs.k8s.io/controller-runtime"
 	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/placid-net/placid/internal/config"
@@ -22,6 +25,9 @@ func Start(ctx context.Context, cfg config.Config, version string, log *slog.Log
 	if err != nil {
 		return err
 	}
+	// What client-go and controller-runtime log without a context.
+	klog.SetSlogLogger(log)
+	ctrl.SetLogger(logr.FromSlogHandler(log.Handler()))
 	op, err := New(Config{
 		IPAM: cfg.IPAM, Pools: poolsOf(cfg), MetricsAddr: cfg.OperatorPrometheusAddr,
 		HealthAddr: cfg.OperatorHealthAddr, Version: version,

@@ -58,7 +58,10 @@ func watch(mgr ctrl.Manager, r reconcile.Reconciler, joining *nameSet, w *waker)
 		WithOptions(controller.Options{
 			// One goroutine carves.
 			MaxConcurrentReconciles: 1,
-			RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](minBackoff, maxBackoff),
+			// The name labels metrics; two operators in one process, in a test,
+			// may share it.
+			SkipNameValidation: new(true),
+			RateLimiter:        workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](minBackoff, maxBackoff),
 		}).
 		Watches(&corev1.Node{}, nodes, updates(nodeChanged)).
 		Watches(&v1alpha1.PlacidNode{}, &handler.EnqueueRequestForObject{}, updates(placidNodeChanged)).

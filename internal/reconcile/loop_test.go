@@ -106,6 +106,8 @@ func unreadable(err error) func(*story) {
 	return func(s *story) { s.d.fail(err) }
 }
 
+func trigger(s *story) { s.loop.Trigger() }
+
 func nothing(*story) {}
 
 const failingA = "a: fake kernel says no"
@@ -198,8 +200,24 @@ func TestStories(t *testing.T) {
 				{what: "audit", do: nothing, after: time.Minute, want: []string{"prune"}},
 				{what: "counted", do: status(0, 2, "")},
 				{what: "more drift", do: drift(func(rows map[string]int) { rows["b"] = 7 })},
-				{what: "triggered", do: func(s *story) { s.loop.Trigger() }, want: []string{"prune"}},
+				{what: "triggered", do: trigger, want: []string{"prune"}},
 				{what: "counted", do: status(0, 3, "")},
+			},
+		}, {
+			name: "a row that was known to fail does not count as repaired",
+			steps: []step{
+				{what: "start", do: nothing, want: []string{"prune"}},
+				{what: "a fails", do: both(breakRow("a", true), set("a", 1)), want: []string{"update a=1"}},
+				{what: "mended by an audit", do: both(breakRow("a", false), trigger), want: []string{"prune"}},
+				{what: "not counted", do: status(0, 0, "")},
+			},
+		}, {
+			name:    "a row whose delete failed is updated at once when it comes back",
+			desired: map[string]int{"a": 0},
+			steps: []step{
+				{what: "start", do: nothing, want: []string{"prune"}},
+				{what: "the delete fails", do: both(breakRow("a", true), unset("a")), want: []string{"delete a"}},
+				{what: "back", do: both(breakRow("a", false), set("a", 0)), want: []string{"update a=0"}},
 			},
 		}, {
 			name: "the synchronous path",
@@ -224,6 +242,14 @@ func TestStories(t *testing.T) {
 					do: both(breakRow("a", true), set("a", 1), apply("a", 1, true)), want: []string{"update a=1"},
 				},
 				{what: "mended", do: breakRow("a", false), after: 200 * time.Millisecond, want: []string{"update a=1"}},
+				{what: "it shows", do: status(0, 0, "")},
+			},
+		}, {
+			name: "a Remove that fails is retried",
+			steps: []step{
+				{what: "start", do: nothing, want: []string{"prune"}},
+				{what: "fails", do: both(breakRow("a", true), remove("a", true)), want: []string{"delete a"}},
+				{what: "mended", do: breakRow("a", false), after: 100 * time.Millisecond, want: []string{"delete a"}},
 				{what: "it shows", do: status(0, 0, "")},
 			},
 		}, {
@@ -316,6 +342,37 @@ func TestApplyWaitsForOneRow(t *testing.T) {
 		if diff := cmp.Diff(want, k.snapshot()); diff != "" {
 			t.Errorf("kernel (-want +got):\n%s", diff)
 		}
+	})
+}
+
+// TestApplyIsNotUndone applies a row that a pass under way still has on its
+// list of rows to delete.
+func TestApplyIsNotUndone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, k := newTable(), newKernel()
+		for i := range 50 {
+			d.rows[fmt.Sprintf("row%d", i)] = i
+		}
+		l := newLoop(t, d, k)
+		defer run(t, l)()
+		<-l.Synced()
+		k.set(func() { k.latency = 20 * time.Millisecond })
+		d.edit(func(rows map[string]int) { clear(rows) })
+		time.Sleep(50 * time.Millisecond) // in the middle of the pass
+		for key := range k.snapshot() {
+			d.edit(func(rows map[string]int) { rows[key] = 1000 })
+			if err := l.Apply(t.Context(), key, 1000); err != nil {
+				t.Fatal(err)
+			}
+			for range 500 {
+				if got := k.snapshot()[key]; got != 1000 {
+					t.Fatalf("after Apply of %s=1000 the kernel holds %d", key, got)
+				}
+				time.Sleep(5 * time.Millisecond)
+			}
+			return
+		}
+		t.Fatal("the pass was over too early")
 	})
 }
 

@@ -55,7 +55,10 @@ func (l *Loop[K, V]) pass(ctx context.Context, full bool) (changed <-chan struct
 	l.setDesired(len(desired))
 	changes := l.diff(desired, time.Now())
 	if full || l.pruneDue() {
-		l.prune(ctx, desired, len(changes))
+		// With the backoff of every row behind it, diff lists all that the
+		// loop knows to differ.
+		known := l.diff(desired, time.Now().Add(l.cfg.BackoffMax))
+		l.prune(ctx, desired, len(known))
 		changes = nil
 	}
 	l.release()
@@ -158,9 +161,9 @@ func (l *Loop[K, V]) fail(key K, f failure[V], err error) {
 	l.lastErr = fmt.Errorf("%v: %w", key, err)
 }
 
-// prune brings the kernel to exactly desired. pending is how many rows the
-// loop already knew to differ; they are not differences that an audit found.
-func (l *Loop[K, V]) prune(ctx context.Context, desired map[K]V, pending int) {
+// prune brings the kernel to exactly desired. known is how many rows the loop
+// already knew to differ; they are not differences that an audit found.
+func (l *Loop[K, V]) prune(ctx context.Context, desired map[K]V, known int) {
 	repaired, err := l.cfg.Ops.Prune(ctx, desired)
 	if ctx.Err() != nil {
 		return
@@ -186,7 +189,7 @@ func (l *Loop[K, V]) prune(ctx context.Context, desired map[K]V, pending int) {
 		l.cfg.Log.Warn("row is not realised", "verb", "prune", "key", key, "err", rowErr,
 			"retryAt", l.failed[key].retry.due)
 	}
-	if found := repaired - pending; l.pruned && found > 0 {
+	if found := repaired - known; l.pruned && found > 0 {
 		l.addRepaired(found)
 		l.cfg.Log.Warn("the kernel differed from what it should hold", "repaired", found)
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/placid-net/placid/internal/datapath/dump"
 	"github.com/placid-net/placid/internal/reconcile"
 	"github.com/placid-net/placid/internal/state"
 )
@@ -91,7 +92,11 @@ func (o Neighbours) Prune(ctx context.Context, desired map[NeighbourKey]state.MA
 		if got, ok := have[key]; ok && got == mac {
 			continue
 		}
-		if err := o.Update(ctx, key, mac); err != nil {
+		err := o.Update(ctx, key, mac)
+		if errors.Is(err, unix.ENODEV) {
+			continue // the pod's sandbox ended, and its device with it
+		}
+		if err != nil {
 			errs = append(errs, &reconcile.RowError[NeighbourKey]{Key: key, Err: err})
 			continue
 		}
@@ -103,7 +108,7 @@ func (o Neighbours) Prune(ctx context.Context, desired map[NeighbourKey]state.MA
 func (o Neighbours) list(owned map[int]bool) (map[NeighbourKey]state.MAC, error) {
 	out := map[NeighbourKey]state.MAC{}
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		neighs, err := o.h.NeighList(0, family)
+		neighs, err := dump.Whole(func() ([]netlink.Neigh, error) { return o.h.NeighList(0, family) })
 		if err != nil {
 			return nil, fmt.Errorf("list neighbours: %w", err)
 		}

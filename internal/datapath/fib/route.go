@@ -10,6 +10,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/placid-net/placid/internal/datapath/dump"
 	"github.com/placid-net/placid/internal/reconcile"
 )
 
@@ -65,7 +66,10 @@ func (o Routes) Update(_ context.Context, dst netip.Prefix, r Route) error {
 
 // Delete removes the route to dst. An absent route is success.
 func (o Routes) Delete(_ context.Context, dst netip.Prefix) error {
-	return o.remove(dst, netlink.Route{Dst: ipNet(dst), Protocol: o.protocol, Table: unix.RT_TABLE_MAIN})
+	return o.remove(dst, netlink.Route{
+		Dst: ipNet(dst), Protocol: o.protocol, Table: unix.RT_TABLE_MAIN,
+		Scope: netlink.SCOPE_NOWHERE, // any
+	})
 }
 
 func (o Routes) remove(dst netip.Prefix, kr netlink.Route) error {
@@ -75,7 +79,8 @@ func (o Routes) remove(dst netip.Prefix, kr netlink.Route) error {
 	return nil
 }
 
-// Prune compares Placid's routes with desired and changes only what differs.
+// Prune compares Placid's routes with desired and changes only what differs. A
+// pod whose device is gone has no routes, and that is as it should be.
 func (o Routes) Prune(ctx context.Context, desired map[netip.Prefix]Route) (int, error) {
 	have, err := o.list()
 	if err != nil {
@@ -102,7 +107,11 @@ func (o Routes) Prune(ctx context.Context, desired map[netip.Prefix]Route) (int,
 		if routes := have[dst]; len(routes) == 1 && fromKernel(routes[0]) == want {
 			continue
 		}
-		if err := o.Update(ctx, dst, want); err != nil {
+		err := o.Update(ctx, dst, want)
+		if o.protocol == ProtocolPods && errors.Is(err, unix.ENODEV) {
+			continue // the pod's sandbox ended, and its device with it
+		}
+		if err != nil {
 			errs = append(errs, &reconcile.RowError[netip.Prefix]{Key: dst, Err: err})
 			continue
 		}
@@ -115,7 +124,9 @@ func (o Routes) list() (map[netip.Prefix][]netlink.Route, error) {
 	out := map[netip.Prefix][]netlink.Route{}
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
 		filter := &netlink.Route{Protocol: o.protocol, Table: unix.RT_TABLE_MAIN}
-		routes, err := o.h.RouteListFiltered(family, filter, netlink.RT_FILTER_PROTOCOL|netlink.RT_FILTER_TABLE)
+		routes, err := dump.Whole(func() ([]netlink.Route, error) {
+			return o.h.RouteListFiltered(family, filter, netlink.RT_FILTER_PROTOCOL|netlink.RT_FILTER_TABLE)
+		})
 		if err != nil {
 			return nil, fmt.Errorf("list routes: %w", err)
 		}

@@ -82,6 +82,9 @@ func (o Links) Prune(ctx context.Context, desired map[LinkKey]int) (int, error) 
 	}
 	for key, ifindex := range desired {
 		changed, err := o.ensure(key, ifindex)
+		if key.Program == FromPod && errors.Is(err, ErrNoDevice) {
+			continue // the pod's sandbox ended: that must not stop the others
+		}
 		if err != nil {
 			errs = append(errs, &reconcile.RowError[LinkKey]{Key: key, Err: err})
 		} else if changed {

@@ -10,6 +10,7 @@ import (
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
+	"github.com/placid-net/placid/internal/datapath/dump"
 	"github.com/placid-net/placid/internal/state"
 )
 
@@ -59,7 +60,7 @@ func checkPod(h *netlink.Handle, ep state.Endpoint) error {
 	if got := l.Attrs().HardwareAddr.String(); got != ep.MAC.String() {
 		return fmt.Errorf("%w: MAC of %s in the pod is %s, want %s", ErrDiffers, ep.Attachment.IfName, got, ep.MAC)
 	}
-	addrs, err := h.AddrList(l, netlink.FAMILY_ALL)
+	addrs, err := dump.Whole(func() ([]netlink.Addr, error) { return h.AddrList(l, netlink.FAMILY_ALL) })
 	if err != nil {
 		return fmt.Errorf("list addresses in the pod: %w", err)
 	}
@@ -83,7 +84,9 @@ func checkRoute(h *netlink.Handle, index int, is6 bool) error {
 	if is6 {
 		family = netlink.FAMILY_V6
 	}
-	routes, err := h.RouteListFiltered(family, &netlink.Route{LinkIndex: index}, netlink.RT_FILTER_OIF)
+	routes, err := dump.Whole(func() ([]netlink.Route, error) {
+		return h.RouteListFiltered(family, &netlink.Route{LinkIndex: index}, netlink.RT_FILTER_OIF)
+	})
 	if err != nil {
 		return fmt.Errorf("list routes in the pod: %w", err)
 	}

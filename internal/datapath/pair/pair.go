@@ -8,7 +8,9 @@ import (
 	"strings"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
+	"github.com/placid-net/placid/internal/datapath/dump"
 	"github.com/placid-net/placid/internal/state"
 )
 
@@ -59,7 +61,7 @@ func Remove(host string) error {
 	if err != nil {
 		return fmt.Errorf("find %s: %w", host, err)
 	}
-	if err := netlink.LinkDel(l); err != nil && !errors.As(err, new(netlink.LinkNotFoundError)) {
+	if err := netlink.LinkDel(l); err != nil && !errors.Is(err, unix.ENODEV) {
 		return fmt.Errorf("delete %s: %w", host, err)
 	}
 	return nil
@@ -68,7 +70,7 @@ func Remove(host string) error {
 // Inventory lists the host sides of this namespace: spares, which no pod has
 // yet, and used ones by name with their index.
 func Inventory() (spares []Pair, used map[string]int, err error) {
-	links, err := netlink.LinkList()
+	links, err := dump.Whole(netlink.LinkList)
 	if err != nil {
 		return nil, nil, fmt.Errorf("list devices: %w", err)
 	}

@@ -1,0 +1,135 @@
+// Package node runs Placid's datapath of one node in the network namespace of
+// its own process, as the agent does, without Kubernetes and CNI around it.
+//
+// Invariants: the process has a network and a mount namespace of its own, so
+// that all that the datapath makes ends with it.
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/placid-net/placid/internal/datapath"
+	"github.com/placid-net/placid/internal/state"
+)
+
+const (
+	bpffs = "/sys/fs/bpf"
+	// quietInterval keeps audits out of the measurement.
+	quietInterval = time.Hour
+	readyTimeout  = 30 * time.Second
+	readyPoll     = 10 * time.Millisecond
+)
+
+// Pod is a pod that the node is to have.
+type Pod struct {
+	Netns string     `json:"netns"` // path
+	IPv4  netip.Addr `json:"ipv4"`
+	IPv6  netip.Addr `json:"ipv6"`
+}
+
+// Spec describes a node. Its device exists in the process's namespace already.
+type Spec struct {
+	Self   state.Node   `json:"self"`
+	Peers  []state.Node `json:"peers"`
+	Device string       `json:"device"`
+	Tunnel bool         `json:"tunnel"`
+	Pods   []Pod        `json:"pods"`
+}
+
+// Node is a running node.
+type Node struct {
+	datapath  *datapath.Datapath
+	tables    *state.Tables
+	cancel    context.CancelFunc
+	done      chan error
+	endpoints uint32
+}
+
+// Root is where the programs, maps and links are pinned.
+const Root = bpffs + "/placid"
+
+// Start mounts a BPF file system, runs the datapath, and gives the pods their
+// interfaces. Call Close.
+func Start(ctx context.Context, spec Spec, log *slog.Logger) (*Node, error) {
+	if err := unix.Mount("bpf", bpffs, "bpf", 0, "mode=0700"); err != nil {
+		return nil, fmt.Errorf("mount a BPF file system on %s: %w", bpffs, err)
+	}
+	tables, err := state.NewTables()
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range append([]state.Node{spec.Self}, spec.Peers...) {
+		if err := tables.UpsertNode(n); err != nil {
+			return nil, err
+		}
+	}
+	d := datapath.New(datapath.Config{
+		NodeName: spec.Self.Name, BPFRoot: bpffs, IPv4: true, IPv6: true, Tunnel: spec.Tunnel, TunnelPort: 8472,
+		AutoDirectRoutes: true, Devices: []string{spec.Device}, ReconcileInterval: quietInterval, Log: log,
+	}, tables)
+	if err := d.Open(); err != nil {
+		return nil, err
+	}
+	known := make(chan struct{})
+	close(known)
+	ctx, cancel := context.WithCancel(ctx)
+	n := &Node{datapath: d, tables: tables, cancel: cancel, done: make(chan error, 1)}
+	go func() { n.done <- d.Run(ctx, known) }()
+	if err := n.waitReady(ctx); err != nil {
+		return nil, errors.Join(err, n.Close())
+	}
+	for _, pod := range spec.Pods {
+		if _, err := n.Connect(ctx, pod); err != nil {
+			return nil, errors.Join(err, n.Close())
+		}
+	}
+	return n, nil
+}
+
+func (n *Node) waitReady(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	for {
+		err := n.datapath.Ready()
+		if err == nil {
+			return nil
+		}
+		select {
+		case runErr := <-n.done:
+			n.done <- nil
+			return errors.Join(errors.New("the datapath ended"), runErr)
+		case <-ctx.Done():
+			return fmt.Errorf("the datapath is not ready after %s: %w", readyTimeout, err)
+		case <-time.After(readyPoll):
+		}
+	}
+}
+
+// Connect gives one more pod its interface.
+func (n *Node) Connect(ctx context.Context, pod Pod) (state.Endpoint, error) {
+	n.endpoints++
+	ep, err := n.datapath.Connect(ctx, state.Endpoint{
+		ID: n.endpoints, Netns: pod.Netns, IPv4: pod.IPv4, IPv6: pod.IPv6,
+		Attachment: state.AttachmentID{ContainerID: fmt.Sprintf("bench-%d", n.endpoints), IfName: "eth0"},
+	}, func(state.Endpoint) error { return nil })
+	if err != nil {
+		return state.Endpoint{}, fmt.Errorf("connect pod %s: %w", pod.IPv4, err)
+	}
+	return ep, nil
+}
+
+// Counters returns the datapath's exact counters.
+func (n *Node) Counters() ([]datapath.Counter, error) { return n.datapath.Counters() }
+
+// Close ends the datapath's loops. What it made ends with the process.
+func (n *Node) Close() error {
+	n.cancel()
+	return errors.Join(<-n.done, n.datapath.Close())
+}

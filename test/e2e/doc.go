@@ -1,0 +1,12 @@
+// Package e2e tests Placid in a real Kubernetes: the labs of test/lab, with
+// kubelets, containerd and pods. `make test-cluster` runs it; it needs root and
+// takes less than ten minutes.
+//
+// Two labs run side by side, one a routing mode and IPAM mode; their tests go in
+// a fixed order, because the later ones restart agents and take Placid away.
+// With KEEP_LAB=1 the labs stay up when the tests end: see `test/lab/lab list`.
+//
+// Invariants: a lab's name holds the test process's id, so that runs do not
+// disturb each other and the next run removes what a killed one left. Nothing
+// waits for a fixed time: a condition is polled until its deadline.
+package e2e

@@ -1,0 +1,135 @@
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/placid-net/placid/api/v1alpha1"
+)
+
+const rolloutTimeout = 3 * time.Minute
+
+// pairs are the ways that traffic takes: within a node, between nodes, and
+// between a pod and a host outside in both directions.
+func (l *lab) trafficPairs(t *testing.T, c cast) [][2]place {
+	t.Helper()
+	a, sibling, far, outside := l.podPlace(t, c.a), l.podPlace(t, c.sibling), l.podPlace(t, c.far), l.outside.place()
+	return [][2]place{{a, sibling}, {a, far}, {far, outside}, {outside, sibling}}
+}
+
+// minimumExchanges is what each flow has to carry in a test of restarts, which
+// take several seconds: half a second of echo requests.
+const minimumExchanges = 50
+
+// testRestarts shows that the agents can be restarted, killed and replaced by a
+// newer build while no connection and no echo request is lost.
+func (l *lab) testRestarts(t *testing.T, c cast) {
+	pairs := l.trafficPairs(t, c)
+	under := func(t *testing.T, disturb func(t *testing.T)) {
+		t.Helper()
+		traffic := startLoad(t, pairs...)
+		disturb(t)
+		for _, h := range l.nodes {
+			l.waitAgent(t, h)
+		}
+		traffic.end(t, minimumExchanges)
+	}
+	l.run(t, "rolling restart of both agents loses nothing", func(t *testing.T) {
+		under(t, func(t *testing.T) {
+			before := l.agentNames(t)
+			l.kubectl(t, "-n", systemNamespace, "rollout", "restart", "daemonset/placid-agent")
+			l.waitRollout(t)
+			for _, name := range l.agentNames(t) {
+				if slices.Contains(before, name) {
+					t.Errorf("agent %s was not replaced", name)
+				}
+			}
+		})
+	})
+	l.run(t, "kill -9 of both agents loses nothing", func(t *testing.T) {
+		under(t, func(t *testing.T) {
+			before := l.agentRestarts(t)
+			for _, h := range l.nodes {
+				l.on(t, h, "pkill", "-9", "-x", "placid-agent")
+			}
+			eventually(t, podTimeout, "the agents' containers are started again", func() error {
+				for name, n := range l.agentRestarts(t) {
+					if n <= before[name] {
+						return fmt.Errorf("%s was started %d times, before the kill %d", name, n, before[name])
+					}
+				}
+				return nil
+			})
+		})
+	})
+	l.run(t, "upgrade to a newer build loses nothing", func(t *testing.T) {
+		const version = "e2e-newer"
+		under(t, func(t *testing.T) {
+			// Not through must: it builds the programs first.
+			cmd := labCommand(t.Context(), l.name, "load-placid", "--version", version)
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Fatalf("lab load-placid: %v\n%s", err, out)
+			}
+			for _, h := range l.nodes {
+				eventually(t, podTimeout, "the new version on "+h.name, func() error { return l.versionIs(t, h, version) })
+			}
+		})
+	})
+}
+
+// waitRollout waits until every agent is replaced and ready.
+func (l *lab) waitRollout(t *testing.T) {
+	t.Helper()
+	eventually(t, rolloutTimeout, "roll-out of the agents", func() error {
+		_, err := l.try(t.Context(), nil, "kubectl", "-n", systemNamespace, "rollout", "status", "daemonset/placid-agent", "--timeout=50s")
+		return err
+	})
+}
+
+func (l *lab) agents(t *testing.T) []corev1.Pod {
+	t.Helper()
+	return get[corev1.PodList](t, l, "-n", systemNamespace, "pods", "-l", agentLabel).Items
+}
+
+func (l *lab) agentNames(t *testing.T) []string {
+	t.Helper()
+	var out []string
+	for _, p := range l.agents(t) {
+		out = append(out, p.Name)
+	}
+	return out
+}
+
+// agentRestarts counts how often each agent's container was started again.
+func (l *lab) agentRestarts(t *testing.T) map[string]int32 {
+	t.Helper()
+	out := map[string]int32{}
+	for _, p := range l.agents(t) {
+		for _, s := range p.Status.ContainerStatuses {
+			out[p.Name] += s.RestartCount
+		}
+	}
+	return out
+}
+
+// versionIs asks the agent and its PlacidNode.
+func (l *lab) versionIs(t *testing.T, h host, want string) error {
+	t.Helper()
+	out, err := l.tryPlacid(t, h, "version")
+	if err != nil {
+		return err
+	}
+	if strings.Count(out, want) < 2 {
+		return fmt.Errorf("placid version tells\n%s\nwant %s of command and agent", out, want)
+	}
+	if got := get[v1alpha1.PlacidNode](t, l, "placidnode", h.name).Status.AgentVersion; got != want {
+		return errors.New("status.agentVersion of the PlacidNode is " + got)
+	}
+	return nil
+}
