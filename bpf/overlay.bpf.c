@@ -59,7 +59,7 @@ int to_overlay(struct __sk_buff *ctx)
 	reason = parse_packet(ctx, &p);
 	if (reason)
 		return drop(ctx, HOOK_TO_OVERLAY, reason);
-	if (is_link_multicast(&p)) {	/* the device has no link to speak to */
+	if (is_link_multicast(&p)) { /* the device has no link to speak to */
 		count(ctx, HOOK_TO_OVERLAY, REASON_IGNORED);
 		return TC_ACT_SHOT;
 	}

@@ -28,6 +28,7 @@ struct headers headers[HEADERS_MAX];
 __u32 headers_count = 1;
 __u32 tunnel_vni; /* the packet came out of this tunnel; 0 for none */
 __u32 turn;
+__u32 peer_ifindex; /* host side of the pod that peer sends to */
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
@@ -90,6 +91,13 @@ int hash_lookup(struct __sk_buff *ctx)
 	struct key key = { .words = { 1, 1 } };
 
 	return bpf_map_lookup_elem(&hash_map, &key) ? TC_ACT_UNSPEC : TC_ACT_SHOT;
+}
+
+/* What any way from pod to pod by bpf_redirect_peer costs at least. */
+SEC("tcx/ingress")
+int peer(struct __sk_buff *ctx)
+{
+	return bpf_redirect_peer(peer_ifindex, 0);
 }
 
 char __license[] SEC("license") = "Dual BSD/GPL";

@@ -98,13 +98,13 @@ static __always_inline int to_nowhere(struct __sk_buff *ctx, struct packet *p, e
 				      int result, const struct bpf_fib_lookup *fib)
 {
 	switch (result) {
-	case BPF_FIB_LKUP_RET_BLACKHOLE:	/* this node's pod CIDR, nobody there */
+	case BPF_FIB_LKUP_RET_BLACKHOLE: /* this node's pod CIDR, nobody there */
 		return drop(ctx, hook, DROP_STALE_TARGET);
 	case BPF_FIB_LKUP_RET_UNREACHABLE:
 		return drop_and_tell(ctx, p, hook, DROP_HOST_UNREACHABLE, ICMP_ERROR_HOST, 0);
 	case BPF_FIB_LKUP_RET_FRAG_NEEDED:
 		return too_big(ctx, p, hook, fib->mtu_result);
-	case BPF_FIB_LKUP_RET_NOT_FWDED:	/* an address of the node itself, or no route */
+	case BPF_FIB_LKUP_RET_NOT_FWDED: /* an address of the node itself, or no route */
 	case BPF_FIB_LKUP_RET_UNSUPP_LWT:
 		return to_stack(ctx, hook);
 	default:
@@ -117,7 +117,7 @@ static __always_inline int to_network(struct __sk_buff *ctx, struct packet *p, e
 	struct bpf_fib_lookup fib;
 	int result;
 
-	if (is_unspecified(p, &p->dst))	/* a default route would take it */
+	if (is_unspecified(p, &p->dst)) /* a default route would take it */
 		return drop(ctx, hook, DROP_UNKNOWN_TARGET);
 	result = lookup_route(ctx, p, &fib);
 	if (result != BPF_FIB_LKUP_RET_SUCCESS && result != BPF_FIB_LKUP_RET_NO_NEIGH)

@@ -109,7 +109,8 @@ static __always_inline void icmp6_type(struct icmp_header *icmp, enum icmp_error
 }
 
 static __always_inline int icmp4_write(struct __sk_buff *ctx, const struct packet *p,
-				       const struct icmp_quote *quote, __u32 quoted, __u64 error_mtu)
+				       const struct icmp_quote *quote, __u32 quoted,
+				       __u64 error_mtu)
 {
 	struct {
 		struct iphdr ip;
@@ -125,14 +126,15 @@ static __always_inline int icmp4_write(struct __sk_buff *ctx, const struct packe
 	h.ip.daddr = p->src.w[3];
 	h.ip.check = csum_fold(bpf_csum_diff(NULL, 0, (void *)&h.ip, sizeof(h.ip), 0));
 	icmp4_type(&h.icmp, error_mtu >> 32, (__u32)error_mtu);
-	h.icmp.checksum = csum_fold(bpf_csum_diff(NULL, 0, (void *)&h.icmp, sizeof(h.icmp),
-						  bpf_csum_diff(NULL, 0, (void *)quote,
-								sizeof(*quote), 0)));
+	h.icmp.checksum =
+		csum_fold(bpf_csum_diff(NULL, 0, (void *)&h.icmp, sizeof(h.icmp),
+					bpf_csum_diff(NULL, 0, (void *)quote, sizeof(*quote), 0)));
 	return bpf_skb_store_bytes(ctx, ETH_HLEN, &h, sizeof(h), BPF_F_RECOMPUTE_CSUM);
 }
 
 static __always_inline int icmp6_write(struct __sk_buff *ctx, const struct packet *p,
-				       const struct icmp_quote *quote, __u32 quoted, __u64 error_mtu)
+				       const struct icmp_quote *quote, __u32 quoted,
+				       __u64 error_mtu)
 {
 	struct {
 		struct ipv6hdr ip;
@@ -184,7 +186,7 @@ static __noinline int icmp_from_packet(struct __sk_buff *ctx, struct packet *p, 
 	if (bpf_skb_load_bytes(ctx, ETH_HLEN, &quote, quoted) ||
 	    bpf_skb_load_bytes(ctx, 0, macs, sizeof(macs)))
 		return -1;
-	if (macs[0] & 1)	/* sent to many at the link layer: RFC 1122, 3.2.2 */
+	if (macs[0] & 1) /* sent to many at the link layer: RFC 1122, 3.2.2 */
 		return -1;
 	headers = p->version == 4 ? sizeof(struct iphdr) + sizeof(struct icmp_header) :
 				    sizeof(struct ipv6hdr) + sizeof(struct icmp_header);

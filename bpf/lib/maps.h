@@ -44,7 +44,7 @@ struct {
 /* Packets and bytes by program and reason; index hook * REASON_COUNT + reason. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, HOOK_COUNT * REASON_COUNT);
+	__uint(max_entries, HOOK_COUNT *REASON_COUNT);
 	__type(key, __u32);
 	__type(value, struct metrics_value);
 } metrics_map SEC(".maps");

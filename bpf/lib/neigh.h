@@ -25,7 +25,7 @@ struct nd_packet {
 	struct icmp_header icmp;
 	union addr target;
 	__u8 option;
-	__u8 option_len;	/* in units of 8 bytes */
+	__u8 option_len; /* in units of 8 bytes */
 	__u8 option_mac[ETH_ALEN];
 } __attribute__((packed));
 
@@ -93,8 +93,7 @@ static __always_inline int handle_arp(struct __sk_buff *ctx)
 	return answer(ctx);
 }
 
-static __always_inline bool is_neighbour_solicitation(struct __sk_buff *ctx,
-						      const struct packet *p)
+static __always_inline bool is_neighbour_solicitation(struct __sk_buff *ctx, const struct packet *p)
 {
 	struct icmp_header *icmp = data_of(ctx) + ETH_HLEN + sizeof(struct ipv6hdr);
 
@@ -116,7 +115,7 @@ static __always_inline int handle_solicitation(struct __sk_buff *ctx, const stru
 	if ((void *)(nd + 1) > data_end_of(ctx) || nd->ip.hop_limit != ND_HOP_LIMIT ||
 	    nd->icmp.code || nd->target.b[0] == 0xff || nd->option != ND_OPTION_SOURCE_MAC ||
 	    nd->option_len != 1 || !same_mac(nd->option_mac, ep->mac) ||
-	    p->l3_len != sizeof(*nd) - ETH_HLEN)
+	    nd->ip.payload_len != bpf_htons(sizeof(*nd) - ETH_HLEN - sizeof(nd->ip)))
 		return drop(ctx, HOOK_FROM_POD, DROP_INVALID_ND);
 	set_macs(&nd->eth, ep->mac, config.router_mac);
 	__builtin_memcpy(&nd->ip.saddr, &nd->target, sizeof(nd->ip.saddr));
@@ -132,8 +131,8 @@ static __always_inline int handle_solicitation(struct __sk_buff *ctx, const stru
 	pseudo.len = bpf_htonl(sizeof(*nd) - ETH_HLEN - sizeof(nd->ip));
 	pseudo.proto = bpf_htonl(IPPROTO_ICMPV6);
 	sum = bpf_csum_diff(NULL, 0, (void *)&pseudo, sizeof(pseudo), 0);
-	sum = bpf_csum_diff(NULL, 0, (void *)&nd->icmp,
-			    sizeof(*nd) - ETH_HLEN - sizeof(nd->ip), sum);
+	sum = bpf_csum_diff(NULL, 0, (void *)&nd->icmp, sizeof(*nd) - ETH_HLEN - sizeof(nd->ip),
+			    sum);
 	nd->icmp.checksum = csum_fold(sum);
 	return answer(ctx);
 }

@@ -32,15 +32,15 @@
 struct packet {
 	union addr src;
 	union addr dst;
-	__u32 l3_len;	/* header and payload of L3, bytes */
-	__u16 l4_off;	/* from the start of the frame */
-	__u16 l4_len;	/* length of the L4 header; 0 if it was not looked at */
-	__u8 version;	/* 4 or 6 */
+	__u32 l3_len; /* header and payload of L3, bytes */
+	__u16 l4_off; /* from the start of the frame */
+	__u16 l4_len; /* length of the L4 header; 0 if it was not looked at */
+	__u8 version; /* 4 or 6 */
 	__u8 l4_proto;
 	__u8 ttl;
 	__u8 tos;
-	bool dont_fragment;	/* always true for IPv6 */
-	bool later_fragment;	/* has no L4 header */
+	bool dont_fragment; /* always true for IPv6 */
+	bool later_fragment; /* has no L4 header */
 };
 
 static __always_inline void *data_of(const struct __sk_buff *ctx)
@@ -136,7 +136,7 @@ static __always_inline enum reason parse_ipv4(struct __sk_buff *ctx, struct pack
 		return DROP_INVALID_PACKET;
 	header_len = ip->ihl * 4;
 	p->l3_len = bpf_ntohs(ip->tot_len);
-	if (!p->l3_len && ctx->gso_size)	/* more than 64 KiB in one train */
+	if (!p->l3_len && ctx->gso_size) /* more than 64 KiB in one train */
 		p->l3_len = ctx->len - ETH_HLEN;
 	if (ip->version != 4 || header_len < sizeof(*ip) || p->l3_len < header_len ||
 	    p->l3_len + ETH_HLEN > ctx->len)
@@ -167,7 +167,7 @@ static __always_inline enum reason parse_ipv6_ext(struct __sk_buff *ctx, struct 
 	struct {
 		__u8 next;
 		__u8 len;
-		__be16 rest;	/* routing type in the first byte, or the fragment offset */
+		__be16 rest; /* routing type in the first byte, or the fragment offset */
 		__be32 id;
 	} *ext = data_of(ctx) + *offset;
 	__u32 len;
@@ -183,7 +183,7 @@ static __always_inline enum reason parse_ipv6_ext(struct __sk_buff *ctx, struct 
 		len = (ext->len + 2) * 4;
 		break;
 	case IPPROTO_ROUTING:
-		if (!(bpf_ntohs(ext->rest) >> 8))	/* type 0: RFC 5095 */
+		if (!(bpf_ntohs(ext->rest) >> 8)) /* type 0: RFC 5095 */
 			return DROP_INVALID_EXT_HEADER;
 		len = (ext->len + 1) * 8;
 		break;
@@ -199,8 +199,8 @@ static __always_inline enum reason parse_ipv6_ext(struct __sk_buff *ctx, struct 
 
 static __always_inline bool is_ipv6_ext(__u8 proto)
 {
-	return proto == IPPROTO_HOPOPTS || proto == IPPROTO_ROUTING ||
-	       proto == IPPROTO_FRAGMENT || proto == IPPROTO_AH || proto == IPPROTO_DSTOPTS;
+	return proto == IPPROTO_HOPOPTS || proto == IPPROTO_ROUTING || proto == IPPROTO_FRAGMENT ||
+	       proto == IPPROTO_AH || proto == IPPROTO_DSTOPTS;
 }
 
 static __always_inline enum reason parse_ipv6(struct __sk_buff *ctx, struct packet *p)
@@ -228,7 +228,7 @@ static __always_inline enum reason parse_ipv6(struct __sk_buff *ctx, struct pack
 	p->l4_proto = ip->nexthdr;
 	p->dont_fragment = true;
 	for (i = 0; i < IPV6_EXT_HEADERS_MAX && is_ipv6_ext(p->l4_proto); i++) {
-		if (p->l4_proto == IPPROTO_HOPOPTS && i)	/* only first: RFC 8200, 4.1 */
+		if (p->l4_proto == IPPROTO_HOPOPTS && i) /* only first: RFC 8200, 4.1 */
 			return DROP_INVALID_EXT_HEADER;
 		reason = parse_ipv6_ext(ctx, p, &offset);
 		if (reason)
@@ -260,16 +260,21 @@ static __always_inline __u32 packet_size(const struct __sk_buff *ctx, const stru
 {
 	if (!ctx->gso_size)
 		return p->l3_len;
-	if (ctx->gso_size == GSO_BY_FRAGS)	/* SCTP: each its own, cut by its sender */
+	if (ctx->gso_size == GSO_BY_FRAGS) /* SCTP: each its own, cut by its sender */
 		return p->l4_off - ETH_HLEN + p->l4_len;
 	return p->l4_off - ETH_HLEN + p->l4_len + ctx->gso_size;
 }
 
+static __always_inline bool is_group(__u8 version, const union addr *addr)
+{
+	if (version == 4) /* 224/4 and 255/8 */
+		return (addr->b[12] & 0xf0) == 0xe0 || addr->b[12] == 0xff;
+	return addr->b[0] == 0xff;
+}
+
 static __always_inline bool is_multicast(const struct packet *p)
 {
-	if (p->version == 4)	/* 224/4 and 255/8 */
-		return (p->dst.b[12] & 0xf0) == 0xe0 || p->dst.b[12] == 0xff;
-	return p->dst.b[0] == 0xff;
+	return is_group(p->version, &p->dst);
 }
 
 /* Multicast that never leaves its link: 224.0.0.0/24, ff01::/16 and ff02::/16. */
@@ -293,9 +298,11 @@ static __always_inline bool is_link_local6(const union addr *addr)
 /* Whether a router may pass the packet on at all: RFC 1812, 5.3.7; RFC 4291, 2.5. */
 static __always_inline bool is_routable_source(const struct packet *p)
 {
+	if (is_group(p->version, &p->src))
+		return false;
 	if (p->version == 4)
-		return p->src.w[3] && p->src.b[12] != 127 && p->src.b[12] < 224;
+		return p->src.w[3] && p->src.b[12] != 127;
 	if (!(p->src.w[0] | p->src.w[1] | p->src.w[2]) && bpf_ntohl(p->src.w[3]) <= 1)
-		return false;	/* unspecified, loopback */
-	return p->src.b[0] != 0xff && !is_link_local6(&p->src);
+		return false; /* unspecified, loopback */
+	return !is_link_local6(&p->src);
 }

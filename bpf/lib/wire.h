@@ -11,7 +11,7 @@ struct icmp_header {
 	__u8 type;
 	__u8 code;
 	__sum16 checksum;
-	__be32 rest;	/* IPv4: the next hop's MTU in the lower half; IPv6: all of it */
+	__be32 rest; /* IPv4: the next hop's MTU in the lower half; IPv6: all of it */
 };
 
 enum icmp4 {

@@ -29,6 +29,7 @@ func newFakePods() *fakePods {
 func (p *fakePods) PodsSynced() <-chan struct{}          { return p.synced }
 func (p *fakePods) LocalPods() map[state.PodRef]struct{} { return p.local }
 func (p *fakePods) Health() agentapi.Condition           { return agentapi.Condition{OK: p.healthy} }
+
 func (p *fakePods) PodGone(_ context.Context, ref state.PodRef) (bool, error) {
 	p.asked++
 	return p.gone[ref], p.err

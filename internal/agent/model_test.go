@@ -3,7 +3,6 @@ package agent
 import (
 	"errors"
 	"net/netip"
-	"os"
 	"testing"
 	"time"
 
@@ -17,9 +16,7 @@ import (
 // passing. All parts agree at all times, and no address comes back early.
 func TestModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		dir, err := os.MkdirTemp("", "placid-model")
-		must(t, err)
-		defer os.RemoveAll(dir)
+		dir := t.TempDir()
 		n := newFakeNode(t, dir)
 		given := map[netip.Addr]time.Time{} // when an address was last given back
 		want := map[int]state.Endpoint{}

@@ -172,7 +172,7 @@ func (o interfaceOps) Prune(ctx context.Context, desired map[string]int) (int, e
 	for _, p := range spares {
 		used[p.Host] = p.Index
 	}
-	// In this order, and not by desired, which is older than the inventory: a
+	// Desired alone will not do, it is older than the inventory. In this order: a
 	// pod that is added meanwhile is the pool's until it is in the table.
 	for _, p := range o.pool.Known() {
 		delete(used, p.Host)
@@ -187,6 +187,9 @@ func (o interfaceOps) Prune(ctx context.Context, desired map[string]int) (int, e
 	var errs []error
 	repaired := 0
 	for name := range used {
+		if _, ok := desired[name]; ok {
+			continue // an endpoint until a moment ago: who removes it has begun
+		}
 		if err := o.Delete(ctx, name); err != nil {
 			errs = append(errs, err)
 			continue

@@ -67,7 +67,7 @@ func (c *clusterPool) prepare(ctx context.Context, node *corev1.Node, live *v1al
 	}
 	if !subset(has, c.carver.Prefixes(node.Name)) {
 		// Somebody else wrote it, so there may be more that we do not know.
-		c.logger.Info("read the ledger again: a PlacidNode has pod CIDRs that this operator did not give", "node", node.Name, "podCIDRs", has)
+		c.logger.Info("read the ledger again: a PlacidNode has pod CIDRs that this operator did not give", "node", node.Name, "cidrs", has)
 		c.carver = nil
 		if err := c.load(ctx); err != nil {
 			return assignment{}, err
@@ -153,7 +153,7 @@ func (c *clusterPool) load(ctx context.Context) error {
 		return err
 	}
 	var list v1alpha1.PlacidNodeList
-	if err := c.live.List(ctx, &list); err != nil {
+	if err = c.live.List(ctx, &list); err != nil {
 		return fmt.Errorf("list PlacidNodes: %w", err)
 	}
 	carver, err := ipam.NewCarver(c.pools)
@@ -205,7 +205,7 @@ func (c *clusterPool) report(conflicts []*ipam.ConflictError, foreign []ipam.For
 	}
 	for _, f := range foreign {
 		c.logger.Warn("a node's pod CIDR lies outside the pools of cluster-pool-ipv4-cidr and cluster-pool-ipv6-cidr; the node keeps it",
-			"node", f.Node, "podCIDR", f.Prefix)
+			"node", f.Node, "cidr", f.Prefix)
 	}
 }
 

@@ -68,11 +68,11 @@ func TestWritesFailAtRandom(t *testing.T) {
 			return nil
 		})
 		r := newReplica(t, flaky, pool("10.0.0.0/28", 31), pool("fd00::/124", 127))
-		all8 := names(8)
-		addNodes(t, store, all8...)
-		r.pool.joining.add(all8...)
+		five := names(5)
+		addNodes(t, store, five...)
+		r.pool.joining.add(five...)
 		for range rapid.IntRange(1, 20).Draw(t, "steps") {
-			name := rapid.SampledFrom(all8).Draw(t, "node")
+			name := rapid.SampledFrom(five).Draw(t, "node")
 			switch rapid.SampledFrom([]string{"reconcile", "reconcile", "remove", "add"}).Draw(t, "what") {
 			case "remove":
 				err := store.Delete(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}})
@@ -86,8 +86,8 @@ func TestWritesFailAtRandom(t *testing.T) {
 			all(t, store)
 		}
 		broken = false
-		r.settle(all8...)
-		checkComplete(t, store, r, all8)
+		r.settle(five...)
+		checkComplete(t, store, r, five)
 	})
 }
 
@@ -120,6 +120,7 @@ func checkComplete(t tb, store client.Client, r *replica, names []string) {
 func TestTwoOperatorsInterleaved(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		store := newStore(t)
+		five := names(5)
 		pools := []string{"10.0.0.0/28", "fd00::/124"}
 		var b *replica
 		inside := false
@@ -130,7 +131,7 @@ func TestTwoOperatorsInterleaved(t *testing.T) {
 			inside = true
 			defer func() { inside = false }()
 			for range rapid.IntRange(0, 3).Draw(t, "steps of b") {
-				_ = b.step(rapid.SampledFrom(names(8)).Draw(t, "node of b"))
+				_ = b.step(rapid.SampledFrom(five).Draw(t, "node of b"))
 				all(t, store)
 			}
 			return nil
@@ -139,14 +140,14 @@ func TestTwoOperatorsInterleaved(t *testing.T) {
 		b = newReplica(t, store, pool(pools[0], 31), pool(pools[1], 127))
 		uid := 0
 		t.Repeat(map[string]func(*rapid.T){
-			"a": func(t *rapid.T) { _ = a.step(rapid.SampledFrom(names(8)).Draw(t, "node")) },
-			"b": func(t *rapid.T) { _ = b.step(rapid.SampledFrom(names(8)).Draw(t, "node")) },
+			"a": func(t *rapid.T) { _ = a.step(rapid.SampledFrom(five).Draw(t, "node")) },
+			"b": func(t *rapid.T) { _ = b.step(rapid.SampledFrom(five).Draw(t, "node")) },
 			"batch": func(*rapid.T) {
-				a.pool.joining.add(names(8)...)
-				b.pool.joining.add(names(8)...)
+				a.pool.joining.add(five...)
+				b.pool.joining.add(five...)
 			},
 			"add": func(t *rapid.T) {
-				n := node(rapid.SampledFrom(names(8)).Draw(t, "node"))
+				n := node(rapid.SampledFrom(five).Draw(t, "node"))
 				uid++
 				n.UID = types.UID(fmt.Sprint("uid-", uid))
 				if err := store.Create(t.Context(), n); err != nil && !apierrors.IsAlreadyExists(err) {
@@ -154,17 +155,17 @@ func TestTwoOperatorsInterleaved(t *testing.T) {
 				}
 			},
 			"remove": func(t *rapid.T) {
-				name := rapid.SampledFrom(names(8)).Draw(t, "node")
+				name := rapid.SampledFrom(five).Draw(t, "node")
 				mustDo(t, client.IgnoreNotFound(store.Delete(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}})))
 			},
 			"restart a": func(*rapid.T) { a = newReplica(t, hooked, pool(pools[0], 31), pool(pools[1], 127)) },
 			"":          func(t *rapid.T) { all(t, store) },
 		})
 		inside = true // b rests: a alone must get everything done
-		a.settle(names(8)...)
+		a.settle(five...)
 		last := newReplica(t, store, pool(pools[0], 31), pool(pools[1], 127))
-		last.settle(names(8)...)
-		checkComplete(t, store, last, names(8))
+		last.settle(five...)
+		checkComplete(t, store, last, five)
 	})
 }
 
@@ -201,10 +202,10 @@ func TestTwoOperatorsAtOnce(t *testing.T) {
 	}
 }
 
-// TestStartWithManyNodes counts what a start with 1,000 new nodes costs.
+// TestStartWithManyNodes counts what a start with 600 new nodes costs.
 func TestStartWithManyNodes(t *testing.T) {
 	store := newStore(t)
-	nodes := names(1000)
+	nodes := names(600)
 	addNodes(t, store, nodes...)
 	count := map[string]int{}
 	counted := writes(store, func(what string, after bool) error {
@@ -220,13 +221,13 @@ func TestStartWithManyNodes(t *testing.T) {
 	r := newReplica(t, counted, pool("10.0.0.0/8", 24), pool("fd00::/104", 120))
 	r.pool.joining.add(nodes...)
 	r.settle(nodes...)
-	want := map[string]int{"intents": 4, "create": 1000}
+	want := map[string]int{"intents": 3, "create": 600}
 	for k, v := range count {
 		if want[k] != v {
 			t.Errorf("%s: %d writes, want %d", k, v, want[k])
 		}
 	}
-	if n := len(all(t, store)); n != 1000 {
+	if n := len(all(t, store)); n != 600 {
 		t.Errorf("%d PlacidNodes", n)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/managedfields"
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
@@ -35,6 +36,8 @@ func newStore(t tb, objects ...client.Object) client.WithWatch {
 		t.Fatalf("%v", err)
 	}
 	return fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).
+		WithGlobalResourceVersionCounter().
+		WithTypeConverters(managedfields.NewDeducedTypeConverter()). // cheaper than the default
 		WithStatusSubresource(&v1alpha1.PlacidNode{}, &corev1.Node{}).Build()
 }
 

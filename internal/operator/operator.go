@@ -102,7 +102,7 @@ func (o *Operator) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("create client of %s: %w", o.rest.Host, err)
 	}
-	if err := installCRD(ctx, direct, o.logger); err != nil {
+	if err = installCRD(ctx, direct, o.logger); err != nil {
 		return err
 	}
 	mgr, err := ctrl.NewManager(o.rest, o.managerOptions())

@@ -89,7 +89,7 @@ func (r *reconciler) write(ctx context.Context, node *corev1.Node) (*v1alpha1.Pl
 		if err := r.client.Create(ctx, pn); err != nil {
 			return nil, a, fmt.Errorf("create PlacidNode %s: %w", node.Name, err)
 		}
-		r.logger.Info("created a PlacidNode", "node", node.Name, "podCIDRs", pn.Spec.PodCIDRs)
+		r.logger.Info("created a PlacidNode", "node", node.Name, "cidrs", pn.Spec.PodCIDRs)
 		return pn, a, nil
 	}
 	if upToDate(pn, node, a.cidrs) {
@@ -168,7 +168,7 @@ func (r *reconciler) remove(ctx context.Context, name string) error {
 		if client.IgnoreNotFound(err) != nil {
 			return fmt.Errorf("delete PlacidNode %s: %w", name, err)
 		}
-		r.logger.Info("deleted a PlacidNode, its Node is gone", "node", name, "podCIDRs", pn.Spec.PodCIDRs)
+		r.logger.Info("deleted a PlacidNode, its Node is gone", "node", name, "cidrs", pn.Spec.PodCIDRs)
 	}
 	r.metrics.forgetNode(name)
 	r.starved.remove(name)

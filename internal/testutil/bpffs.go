@@ -13,7 +13,7 @@ func BPFFS(t testing.TB) string {
 	t.Helper()
 	RequireRoot(t)
 	parent := processDir(t)
-	dir, err := os.MkdirTemp(parent, "bpf-")
+	dir, err := os.MkdirTemp(parent, "bpf-") //nolint:usetesting // sweep has to find it
 	if err != nil {
 		t.Fatal(err)
 	}

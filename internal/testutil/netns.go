@@ -57,7 +57,7 @@ func (n *Netns) make() error {
 	if err != nil {
 		return err
 	}
-	defer old.Close()
+	defer func() { _ = old.Close() }()
 	ns, err := netns.New()
 	if err != nil {
 		return err
@@ -90,7 +90,7 @@ func (n *Netns) Do(t testing.TB, f func()) {
 		t.Fatalf("open the thread's network namespace: %v", err)
 	}
 	defer func() {
-		defer old.Close()
+		defer func() { _ = old.Close() }()
 		if err := netns.Set(old); err != nil {
 			t.Errorf("leave network namespace %s: %v", n.Name, err)
 			return // the thread stays locked and ends with its goroutine

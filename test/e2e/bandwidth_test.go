@@ -26,11 +26,10 @@ func (l *lab) testBandwidth(t *testing.T, c cast) {
 		"kubernetes.io/ingress-bandwidth": fmt.Sprintf("%dM", ingressMbit),
 		"kubernetes.io/egress-bandwidth":  fmt.Sprintf("%dM", egressMbit),
 	}))[0]
-	for _, peer := range []pod{c.sibling, c.far} {
-		for _, f := range families {
-			wantRate(t, fmt.Sprintf("%s to the limited pod over %s", peer.name, f), l.iperf(t, peer, limited, f), ingressMbit)
-			wantRate(t, fmt.Sprintf("the limited pod to %s over %s", peer.name, f), l.iperf(t, limited, peer, f), egressMbit)
-		}
+	for f, peer := range []pod{ipv4: c.sibling, ipv6: c.far} {
+		f := family(f)
+		wantRate(t, fmt.Sprintf("%s to the limited pod over %s", peer.name, f), l.iperf(t, peer, limited, f), ingressMbit)
+		wantRate(t, fmt.Sprintf("the limited pod to %s over %s", peer.name, f), l.iperf(t, limited, peer, f), egressMbit)
 	}
 	if free := l.iperf(t, c.a, c.far, ipv4); free < 2*ingressMbit {
 		t.Errorf("a pod without limits sends %.1f Mbit/s: it is limited too", free)

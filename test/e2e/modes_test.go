@@ -29,6 +29,7 @@ func TestNative(t *testing.T) {
 	l.run(t, "command line", func(t *testing.T) { l.testCommandLine(t, c, state.RoutingNative) })
 	l.run(t, "bandwidth annotations limit a pod", func(t *testing.T) { l.testBandwidth(t, c) })
 	l.run(t, "restarts under load", func(t *testing.T) { l.testRestarts(t, c) })
+	l.run(t, "upgrade to a newer build loses nothing", func(t *testing.T) { l.testUpgrade(t, c) })
 	l.run(t, "scale", func(t *testing.T) { l.testScale(t, c) })
 	l.run(t, "the address of a deleted pod answers host unreachable", func(t *testing.T) { l.testVacant(t, c, true) })
 	l.run(t, "status names a node with another MTU", l.testMTUMismatch)

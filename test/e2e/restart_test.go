@@ -27,21 +27,23 @@ func (l *lab) trafficPairs(t *testing.T, c cast) [][2]place {
 // take several seconds: half a second of echo requests.
 const minimumExchanges = 50
 
-// testRestarts shows that the agents can be restarted, killed and replaced by a
-// newer build while no connection and no echo request is lost.
-func (l *lab) testRestarts(t *testing.T, c cast) {
-	pairs := l.trafficPairs(t, c)
-	under := func(t *testing.T, disturb func(t *testing.T)) {
-		t.Helper()
-		traffic := startLoad(t, pairs...)
-		disturb(t)
-		for _, h := range l.nodes {
-			l.waitAgent(t, h)
-		}
-		traffic.end(t, minimumExchanges)
+// undisturbed runs disturb under load, waits until the agents are healthy, and
+// fails when a connection or an echo request was lost meanwhile.
+func (l *lab) undisturbed(t *testing.T, c cast, disturb func()) {
+	t.Helper()
+	traffic := startLoad(t, l.trafficPairs(t, c)...)
+	disturb()
+	for _, h := range l.nodes {
+		l.waitAgent(t, h)
 	}
+	traffic.end(t, minimumExchanges)
+}
+
+// testRestarts shows that the agents can be restarted and killed while nothing
+// is lost.
+func (l *lab) testRestarts(t *testing.T, c cast) {
 	l.run(t, "rolling restart of both agents loses nothing", func(t *testing.T) {
-		under(t, func(t *testing.T) {
+		l.undisturbed(t, c, func() {
 			before := l.agentNames(t)
 			l.kubectl(t, "-n", systemNamespace, "rollout", "restart", "daemonset/placid-agent")
 			l.waitRollout(t)
@@ -53,7 +55,7 @@ func (l *lab) testRestarts(t *testing.T, c cast) {
 		})
 	})
 	l.run(t, "kill -9 of both agents loses nothing", func(t *testing.T) {
-		under(t, func(t *testing.T) {
+		l.undisturbed(t, c, func() {
 			before := l.agentRestarts(t)
 			for _, h := range l.nodes {
 				l.on(t, h, "pkill", "-9", "-x", "placid-agent")
@@ -68,18 +70,21 @@ func (l *lab) testRestarts(t *testing.T, c cast) {
 			})
 		})
 	})
-	l.run(t, "upgrade to a newer build loses nothing", func(t *testing.T) {
-		const version = "e2e-newer"
-		under(t, func(t *testing.T) {
-			// Not through must: it builds the programs first.
-			cmd := labCommand(t.Context(), l.name, "load-placid", "--version", version)
-			if out, err := cmd.CombinedOutput(); err != nil {
-				t.Fatalf("lab load-placid: %v\n%s", err, out)
-			}
-			for _, h := range l.nodes {
-				eventually(t, podTimeout, "the new version on "+h.name, func() error { return l.versionIs(t, h, version) })
-			}
-		})
+}
+
+// testUpgrade shows that the agents can be replaced by a newer build while
+// nothing is lost.
+func (l *lab) testUpgrade(t *testing.T, c cast) {
+	const version = "e2e-newer"
+	l.undisturbed(t, c, func() {
+		// Not through must: it builds the programs first.
+		cmd := labCommand(t.Context(), l.name, "load-placid", "--version", version)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("lab load-placid: %v\n%s", err, out)
+		}
+		for _, h := range l.nodes {
+			eventually(t, podTimeout, "the new version on "+h.name, func() error { return l.versionIs(t, h, version) })
+		}
 	})
 }
 

@@ -100,7 +100,7 @@ type traces struct {
 	Used, Failing                                                                   int
 	// Repaired counts what audits mended. Nobody meddles with the node, so that
 	// anything mended would be a mistake of the audit.
-	Repaired uint64
+	Repaired map[string]uint64 // by controller
 }
 
 func (l *lab) traces(t *testing.T, h host) traces {
@@ -111,6 +111,7 @@ func (l *lab) traces(t *testing.T, h host) traces {
 		return out
 	}
 	tr := traces{
+		Repaired: map[string]uint64{},
 		// Without the spare pairs, whose pod side (plp) is still in the node.
 		Devices:    lines(`ip -o link show | grep -v '@plp' | sed -n 's/^[0-9]*: \(plc[0-9a-f]*\).*/\1/p'`),
 		Routes:     lines(`ip route show proto 81 | cut -d ' ' -f 1; ip -6 route show proto 81 | cut -d ' ' -f 1`),
@@ -131,7 +132,7 @@ func (l *lab) traces(t *testing.T, h host) traces {
 		tr.Used += p.Used
 	}
 	for _, c := range st.Controllers {
-		tr.Repaired += c.Repaired
+		tr.Repaired[c.Name] = c.Repaired
 		tr.Failing += c.Failing
 	}
 	return tr

@@ -20,9 +20,11 @@ const (
 	BenchMapTargetMap    = "target_map"
 	BenchProgEmpty       = "empty"
 	BenchProgHashLookup  = "hash_lookup"
+	BenchProgPeer        = "peer"
 	BenchProgRestore     = "restore"
 	BenchVarHeaders      = "headers"
 	BenchVarHeadersCount = "headers_count"
+	BenchVarPeerIfindex  = "peer_ifindex"
 	BenchVarTunnelVni    = "tunnel_vni"
 	BenchVarTurn         = "turn"
 )
@@ -71,6 +73,7 @@ type BenchSpecs struct {
 type BenchProgramSpecs struct {
 	Empty      *ebpf.ProgramSpec `ebpf:"empty"`
 	HashLookup *ebpf.ProgramSpec `ebpf:"hash_lookup"`
+	Peer       *ebpf.ProgramSpec `ebpf:"peer"`
 	Restore    *ebpf.ProgramSpec `ebpf:"restore"`
 }
 
@@ -88,6 +91,7 @@ type BenchMapSpecs struct {
 type BenchVariableSpecs struct {
 	Headers      *ebpf.VariableSpec `ebpf:"headers"`
 	HeadersCount *ebpf.VariableSpec `ebpf:"headers_count"`
+	PeerIfindex  *ebpf.VariableSpec `ebpf:"peer_ifindex"`
 	TunnelVni    *ebpf.VariableSpec `ebpf:"tunnel_vni"`
 	Turn         *ebpf.VariableSpec `ebpf:"turn"`
 }
@@ -129,6 +133,7 @@ func (m *BenchMaps) Close() error {
 type BenchVariables struct {
 	Headers      *ebpf.Variable `ebpf:"headers"`
 	HeadersCount *ebpf.Variable `ebpf:"headers_count"`
+	PeerIfindex  *ebpf.Variable `ebpf:"peer_ifindex"`
 	TunnelVni    *ebpf.Variable `ebpf:"tunnel_vni"`
 	Turn         *ebpf.Variable `ebpf:"turn"`
 }
@@ -139,6 +144,7 @@ type BenchVariables struct {
 type BenchPrograms struct {
 	Empty      *ebpf.Program `ebpf:"empty"`
 	HashLookup *ebpf.Program `ebpf:"hash_lookup"`
+	Peer       *ebpf.Program `ebpf:"peer"`
 	Restore    *ebpf.Program `ebpf:"restore"`
 }
 
@@ -146,6 +152,7 @@ func (p *BenchPrograms) Close() error {
 	return _BenchClose(
 		p.Empty,
 		p.HashLookup,
+		p.Peer,
 		p.Restore,
 	)
 }

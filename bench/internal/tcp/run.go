@@ -21,6 +21,7 @@ import (
 const (
 	PathRaw           = "veth pair"
 	PathRouted        = "kernel routing"
+	PathLimit         = "bare bpf_redirect_peer"
 	PathLocal         = "Placid"
 	PathNative        = "Placid, native"
 	PathTunnel        = "Placid, vxlan"
@@ -29,7 +30,7 @@ const (
 )
 
 const (
-	rounds   = 21
+	rounds   = 15
 	duration = 200 * time.Millisecond
 )
 
@@ -109,6 +110,7 @@ func (t *topology) paths() ([]Path, error) {
 	}
 	add(t.raw(PathRaw))
 	add(t.routed(PathRouted, PathRaw))
+	add(t.limit(PathLimit, PathRaw))
 	add(t.local(PathLocal, PathRaw))
 	add(t.kernelApart(PathRoutedApart, false))
 	add(t.apart(PathNative, PathRoutedApart, false))
@@ -133,7 +135,7 @@ func (r *runner) stop() {
 
 // child prepares a process of this program that the runtime leaves alone.
 func child(ctx context.Context, args []string, more ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, "/proc/self/exe", append(args[:len(args):len(args)], more...)...)
+	cmd := exec.CommandContext(ctx, "/proc/self/exe", append(slices.Clip(args), more...)...)
 	cmd.Stderr = os.Stderr
 	cmd.Env = append(os.Environ(), "GODEBUG=asyncpreemptoff=1")
 	return cmd

@@ -15,7 +15,7 @@ func Tables(samples []Sample) []report.Table {
 	apart := report.Table{
 		Title: "Pods of two nodes, whose namespaces a veth pair joins: the same, with ratios to the kernel's own routing, or its own VXLAN.",
 	}
-	fill(&local, samples, []string{PathRaw, PathRouted, PathLocal})
+	fill(&local, samples, []string{PathRaw, PathRouted, PathLimit, PathLocal})
 	goalRow := []string{"goal", "≥ 0.94", "", "≥ 0.92", "", "≥ 0.97", ""}
 	peerRow := []string{"Cilium 1.20-dev, IPv4", "0.97", "–", "0.90", "–", "–", "–"}
 	local.Add(goalRow...)

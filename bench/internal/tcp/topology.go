@@ -2,10 +2,14 @@ package tcp
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
 
+	"github.com/placid-net/placid/bench/internal/bpf"
 	"github.com/placid-net/placid/bench/internal/netlab"
 	"github.com/placid-net/placid/bench/internal/node"
 	"github.com/placid-net/placid/internal/state"
@@ -24,11 +28,15 @@ type topology struct {
 	nodeArgs   []string // make this program call node.Child
 	namespaces []*netlab.Namespace
 	nodes      []*node.Process
+	links      []link.Link
 }
 
 func (t *topology) close() {
 	for _, n := range t.nodes {
 		_ = n.Close()
+	}
+	for _, l := range t.links {
+		_ = l.Close()
 	}
 	for _, n := range t.namespaces {
 		n.Close()
@@ -80,9 +88,12 @@ func gateway(pod int, is6 bool) netip.Prefix {
 	return netip.PrefixFrom(netip.AddrFrom4([4]byte{169, 254, 2, byte(pod)}), 32)
 }
 
+// hostDevice is the router's end of the pair of pod number.
+func hostDevice(number int) string { return fmt.Sprintf("pod%d", number) }
+
 // hang connects a pod to a router by a veth pair and routes.
 func hang(router, pod *netlab.Namespace, nodeNumber, number int) error {
-	host := fmt.Sprintf("pod%d", number)
+	host := hostDevice(number)
 	sides := [2]netlab.Side{{In: router, Device: host}, {In: pod, Device: node.Device}}
 	for _, is6 := range families() {
 		addr := node.PodAddr(nodeNumber, number, is6)
@@ -123,6 +134,66 @@ func (t *topology) routed(name, base string) (Path, error) {
 		}
 	}
 	return Path{Name: name, Base: base, client: ns[0], server: ns[1], addrs: podAddrs(1, 2)}, nil
+}
+
+// limit joins two pods by programs that do nothing but redirect.
+func (t *topology) limit(name, base string) (Path, error) {
+	p, err := t.routed(name, base)
+	if err != nil {
+		return Path{}, err
+	}
+	router := t.namespaces[len(t.namespaces)-1]
+	for i, pod := range []*netlab.Namespace{p.client, p.server} {
+		mac, err := router.MAC(hostDevice(i + 1))
+		if err != nil {
+			return Path{}, err
+		}
+		for _, is6 := range families() {
+			if err := pod.AddNeighbour(node.Device, gateway(i+1, is6).Addr(), mac); err != nil {
+				return Path{}, err
+			}
+		}
+		l, err := redirect(router, hostDevice(i+1), hostDevice(2-i))
+		if err != nil {
+			return Path{}, err
+		}
+		t.links = append(t.links, l)
+	}
+	return p, nil
+}
+
+// redirect makes all that comes in by one device go to the far end of another.
+func redirect(in *netlab.Namespace, from, to string) (l link.Link, err error) {
+	spec, err := bpf.LoadBench()
+	if err != nil {
+		return nil, fmt.Errorf("read compiled object: %w", err)
+	}
+	err = in.Do(func() error {
+		source, err := net.InterfaceByName(from)
+		if err != nil {
+			return err
+		}
+		target, err := net.InterfaceByName(to)
+		if err != nil {
+			return err
+		}
+		if err = spec.Variables[bpf.BenchVarPeerIfindex].Set(uint32(target.Index)); err != nil {
+			return err
+		}
+		coll, err := ebpf.NewCollection(spec)
+		if err != nil {
+			return err
+		}
+		defer coll.Close()
+		l, err = link.AttachTCX(link.TCXOptions{
+			Interface: source.Index, Program: coll.Programs[bpf.BenchProgPeer], Attach: ebpf.AttachTCXIngress,
+		})
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("redirect %s to %s: %w", from, to, err)
+	}
+	return l, nil
 }
 
 // local joins two pods by one node of Placid's.

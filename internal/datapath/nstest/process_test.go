@@ -123,8 +123,8 @@ func (p *process) Ready(_ None, _ *None) error {
 			return nil
 		}
 		select {
-		case err := <-p.ended:
-			return fmt.Errorf("the datapath ended: %w", err)
+		case end := <-p.ended:
+			return fmt.Errorf("the datapath ended: %w", end)
 		case <-time.After(5 * time.Millisecond):
 		}
 		if time.Now().After(deadline) {

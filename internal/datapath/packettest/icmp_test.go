@@ -269,7 +269,8 @@ func TestICMPRateLimit(t *testing.T) {
 		send := func(count int) {
 			start := time.Now()
 			for range count {
-				res, err := n.testRun(n.loader.Program(in.program), in, 0, 1)
+				var res result
+				res, err = n.testRun(n.loader.Program(in.program), in, 0, 1)
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -3,6 +3,8 @@ package packettest
 import (
 	"os"
 	"testing"
+
+	"github.com/placid-net/placid/internal/testutil"
 )
 
-func TestMain(m *testing.M) { os.Exit(m.Run()) }
+func TestMain(m *testing.M) { os.Exit(testutil.Main(m)) }

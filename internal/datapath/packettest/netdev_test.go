@@ -76,6 +76,7 @@ func TestFromNetdev(t *testing.T) {
 		forward("IPv4 to a shaped pod", to4(podC.ip4.String(), nil), podC, byDevice),
 		forward("IPv6 to a shaped pod", to6(podC.ip6.String(), nil), podC, byDevice),
 		forward("IPv4 from the node's neighbour", from("192.0.2.2", podB), podB, byPeer),
+		forward("IPv4 from class E, which some clouds use", from("240.1.2.3", podB), podB, byPeer),
 		forward("IPv4 later fragment", to4(b4, func(ip *layers.IPv4) { ip.FragOffset = 10 }), podB, byPeer),
 		forward("IPv6 behind extension headers", to6(b6, next6(hopByHop), chain(udp(), padding(17, 2))...), podB, byPeer),
 		stack("IPv4 to the node", node),

@@ -147,7 +147,7 @@ func oracleARP(p pod, frame []byte) answer {
 
 func (f facts) solicitation(p pod) answer {
 	nd := f.l4
-	if len(nd) != 32 || f.hops != 255 || nd[1] != 0 || nd[8] == 0xff || nd[24] != 1 || nd[25] != 1 || !bytes.Equal(nd[26:32], p.mac) {
+	if len(nd) != 32 || binary.BigEndian.Uint16(f.l3[4:]) != 32 || f.hops != 255 || nd[1] != 0 || nd[8] == 0xff || nd[24] != 1 || nd[25] != 1 || !bytes.Equal(nd[26:32], p.mac) {
 		return dropped(abi.CReasonDROP_INVALID_ND)
 	}
 	return answer{verdict: redirected, reason: abi.CReasonREASON_ANSWERED}

@@ -261,6 +261,12 @@ func (n *node) checkRow(t *testing.T, r row, flags uint32) {
 	}
 }
 
+// indent prints a frame, or the beginning of a long one.
 func indent(frame []byte) string {
-	return "  " + strings.ReplaceAll(strings.TrimSpace(hex.Dump(frame)), "\n", "\n  ")
+	const most = 512
+	text := strings.TrimSpace(hex.Dump(frame[:min(len(frame), most)]))
+	if len(frame) > most {
+		text += fmt.Sprintf("\n... %d bytes in all", len(frame))
+	}
+	return "  " + strings.ReplaceAll(text, "\n", "\n  ")
 }

@@ -56,7 +56,7 @@ func newWatched(t testing.TB, n *node) *watched {
 			t.Fatal(err)
 		}
 		if v, ok := spec.Variables["config"]; ok {
-			if err := v.Set(n.cfg); err != nil {
+			if err = v.Set(n.cfg); err != nil {
 				t.Fatal(err)
 			}
 		}
