@@ -59,10 +59,10 @@ func (d *Datapath) Open() error {
 			d.node.cfg.IPv6 = false
 		}
 	}
-	if err := d.openDevices(); err != nil {
+	if err = d.openDevices(); err != nil {
 		return err
 	}
-	if err := routerSysctls(d.node.cfg.IPv4, d.node.cfg.IPv6, d.node.devices); err != nil {
+	if err = routerSysctls(d.node.cfg.IPv4, d.node.cfg.IPv6, d.node.devices); err != nil {
 		return err
 	}
 	if d.loader, err = loader.Open(d.node.cfg.BPFRoot, d.node.constants()); err != nil {
@@ -101,13 +101,15 @@ func (d *Datapath) attachPair(ctx context.Context, p pair.Pair) error {
 	return d.links.Apply(ctx, loader.LinkKey{Device: p.Host, Program: loader.FromPod}, p.Index)
 }
 
-// Run realises the tables until ctx ends. It attaches the programs when the
-// maps hold what they should: nodesKnown is closed once the node table is
-// complete. A restarted agent does not wait for it when it found its maps as it
-// needs them, so that it works while the API server is away.
+// Run realises the tables until ctx ends. nodesKnown is closed once the node
+// table is complete. Programs are attached when the maps hold what they must:
+// on a node that is served already by programs with other maps, that is
+// everything. Where there is nothing to replace, or the maps were found as they
+// are needed, the API server may be away.
 func (d *Datapath) Run(ctx context.Context, nodesKnown <-chan struct{}) error {
 	g, ctx := errgroup.WithContext(ctx)
 	adopted := d.loader.Adopted(EndpointMap) && d.loader.Adopted(IPCacheMap)
+	mustFill := d.loader.Running() && !adopted
 	g.Go(func() error { return d.endpoints.Run(ctx) })
 	g.Go(func() error { return d.neighbours.Run(ctx) })
 	g.Go(func() error { return d.podRoutes.Run(ctx) })
@@ -119,7 +121,7 @@ func (d *Datapath) Run(ctx context.Context, nodesKnown <-chan struct{}) error {
 		return d.nodeRoutes.Run(ctx)
 	})
 	g.Go(func() error {
-		if !wait(ctx, d.endpoints.Synced()) || !adopted && !wait(ctx, d.ipcache.Synced()) {
+		if !wait(ctx, d.endpoints.Synced()) || mustFill && !wait(ctx, d.ipcache.Synced()) {
 			return nil
 		}
 		g.Go(func() error { return d.commit(ctx) })

@@ -151,14 +151,14 @@ func ensureOverlay(port, mtu int) (agentapi.Device, error) {
 	if err == nil {
 		have, ok := l.(*netlink.Vxlan)
 		if !ok || have.Port != port || !have.FlowBased {
-			if err := netlink.LinkDel(l); err != nil {
+			if err = netlink.LinkDel(l); err != nil {
 				return agentapi.Device{}, fmt.Errorf("replace %s: %w", OverlayDevice, err)
 			}
 			l = nil
 		}
 	}
 	if err != nil || l == nil {
-		if err := netlink.LinkAdd(want); err != nil {
+		if err = netlink.LinkAdd(want); err != nil {
 			return agentapi.Device{}, fmt.Errorf("create %s (VXLAN on UDP port %d): %w", OverlayDevice, port, err)
 		}
 		if l, err = netlink.LinkByName(OverlayDevice); err != nil {

@@ -29,8 +29,7 @@ func (d *Datapath) Connect(ctx context.Context, ep state.Endpoint, record func(s
 	}
 	undo := func(err error) (state.Endpoint, error) {
 		// What is undone must be undone even when the caller has given up.
-		ctx := context.WithoutCancel(ctx)
-		return state.Endpoint{}, errors.Join(err, d.Disconnect(ctx, ep))
+		return state.Endpoint{}, errors.Join(err, d.Disconnect(context.WithoutCancel(ctx), ep))
 	}
 	if ep.Bandwidth.IngressRate > 0 {
 		if err := pair.ShapeIngress(p.Index, ep.Bandwidth.IngressRate, ep.Bandwidth.IngressBurst); err != nil {

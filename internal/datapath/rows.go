@@ -1,6 +1,7 @@
 package datapath
 
 import (
+	"maps"
 	"net/netip"
 
 	"github.com/placid-net/placid/internal/agentapi"
@@ -37,9 +38,7 @@ func endpointRows(endpoints []state.Endpoint, host []netip.Addr) map[netip.Addr]
 		rows[a] = endpointRow{Flags: uint32(abi.CEndpointFlagsENDPOINT_HOST)}
 	}
 	for _, ep := range endpoints {
-		for a, row := range rowsOf(ep) {
-			rows[a] = row
-		}
+		maps.Copy(rows, rowsOf(ep))
 	}
 	return rows
 }

@@ -148,7 +148,7 @@ func (m *measurement) restarts(ctx context.Context, into *[]Start) error {
 }
 
 func (m *measurement) idleMemory(ctx context.Context) (err error) {
-	if err := sleep(ctx, settle); err != nil {
+	if err = sleep(ctx, settle); err != nil {
 		return err
 	}
 	m.results.IdleRSS, m.results.IdleAnon, err = m.agent.memory()
@@ -189,7 +189,7 @@ func (m *measurement) paced(ctx context.Context) error {
 }
 
 func (m *measurement) fullMemory(ctx context.Context) (err error) {
-	if err := sleep(ctx, settle); err != nil {
+	if err = sleep(ctx, settle); err != nil {
 		return err
 	}
 	if m.results.FullRSS, m.results.FullAnon, err = m.agent.memory(); err != nil {
@@ -209,7 +209,7 @@ func (m *measurement) deletes(ctx context.Context) error {
 }
 
 func (m *measurement) burst(ctx context.Context) (err error) {
-	if err := sleep(ctx, refill); err != nil {
+	if err = sleep(ctx, refill); err != nil {
 		return err
 	}
 	if m.results.Burst, err = m.each(ctx, "ADD", 1); err != nil {
@@ -220,7 +220,7 @@ func (m *measurement) burst(ctx context.Context) (err error) {
 }
 
 func (m *measurement) atOnce(ctx context.Context) (err error) {
-	if err := sleep(ctx, refill); err != nil {
+	if err = sleep(ctx, refill); err != nil {
 		return err
 	}
 	if m.results.Parallel, err = m.each(ctx, "ADD", parallel); err != nil {

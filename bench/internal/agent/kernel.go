@@ -21,33 +21,49 @@ func countPrograms() (programs, links int, err error) {
 		return 0, 0, err
 	}
 	for _, path := range paths {
-		l, err := link.LoadPinnedLink(path, nil)
-		if err != nil {
-			return 0, 0, fmt.Errorf("open link %s: %w", path, err)
+		id, linkErr := programOfLink(path)
+		if linkErr != nil {
+			return 0, 0, linkErr
 		}
-		info, err := l.Info()
-		if err = errors.Join(err, l.Close()); err != nil {
-			return 0, 0, fmt.Errorf("inspect link %s: %w", path, err)
-		}
-		ids[info.Program] = true
+		ids[id] = true
 	}
 	pinned, err := pins("programs")
 	if err != nil {
 		return 0, 0, err
 	}
 	for _, path := range pinned {
-		p, err := ebpf.LoadPinnedProgram(path, nil)
-		if err != nil {
-			return 0, 0, fmt.Errorf("open program %s: %w", path, err)
+		id, programErr := pinnedProgram(path)
+		if programErr != nil {
+			return 0, 0, programErr
 		}
-		info, err := p.Info()
-		if err = errors.Join(err, p.Close()); err != nil {
-			return 0, 0, fmt.Errorf("inspect program %s: %w", path, err)
-		}
-		id, _ := info.ID()
 		ids[id] = true
 	}
 	return len(ids), len(paths), nil
+}
+
+func programOfLink(path string) (ebpf.ProgramID, error) {
+	l, err := link.LoadPinnedLink(path, nil)
+	if err != nil {
+		return 0, fmt.Errorf("open link %s: %w", path, err)
+	}
+	info, err := l.Info()
+	if err = errors.Join(err, l.Close()); err != nil {
+		return 0, fmt.Errorf("inspect link %s: %w", path, err)
+	}
+	return info.Program, nil
+}
+
+func pinnedProgram(path string) (ebpf.ProgramID, error) {
+	p, err := ebpf.LoadPinnedProgram(path, nil)
+	if err != nil {
+		return 0, fmt.Errorf("open program %s: %w", path, err)
+	}
+	info, err := p.Info()
+	if err = errors.Join(err, p.Close()); err != nil {
+		return 0, fmt.Errorf("inspect program %s: %w", path, err)
+	}
+	id, _ := info.ID()
+	return id, nil
 }
 
 // mapMemory is the memory of all pinned maps and of those inside them, in MiB,

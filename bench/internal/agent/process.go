@@ -51,7 +51,7 @@ func startAgent(ctx context.Context, binary string, flags []string, env []string
 	}
 	p := &process{cmd: cmd, lines: make(chan string, 1024)}
 	began := time.Now()
-	if err := cmd.Start(); err != nil {
+	if err = cmd.Start(); err != nil {
 		return nil, Start{}, fmt.Errorf("start the agent: %w", err)
 	}
 	go p.readLog(stderr)

@@ -54,11 +54,11 @@ func Run(ctx context.Context, cfg Config) (out Lab, err error) {
 		return out, err
 	}
 	out.NodesReady = nodesReady(text)
-	if err := l.freeNode(ctx); err != nil {
+	if err = l.freeNode(ctx); err != nil {
 		return out, err
 	}
 	for _, name := range []string{"bench", "placid-agent", "placid-cni"} {
-		if err := l.install(ctx, name, cfg.Binaries+"/"+name); err != nil {
+		if err = l.install(ctx, name, cfg.Binaries+"/"+name); err != nil {
 			return out, err
 		}
 	}
@@ -162,7 +162,7 @@ func (l lab) spec(ctx context.Context) (Spec, error) {
 	var configMap struct {
 		Data map[string]string `json:"data"`
 	}
-	if err := json.Unmarshal([]byte(text), &configMap); err != nil {
+	if err = json.Unmarshal([]byte(text), &configMap); err != nil {
 		return Spec{}, fmt.Errorf("read the ConfigMap: %w", err)
 	}
 	kubeconfig, err := l.run(ctx, nil, "kubectl", "config", "view", "--raw", "--flatten")

@@ -134,9 +134,9 @@ func (p probe) open(size int) (full, idle *runner, err error) {
 	var frames [][]byte
 	for _, f := range p.frames {
 		f.size = size
-		b, err := f.bytes()
-		if err != nil {
-			return nil, nil, err
+		b, frameErr := f.bytes()
+		if frameErr != nil {
+			return nil, nil, frameErr
 		}
 		frames = append(frames, b)
 	}
@@ -145,7 +145,7 @@ func (p probe) open(size int) (full, idle *runner, err error) {
 		if t.program, err = ebpf.LoadPinnedProgram(node.Root+"/programs/"+p.program, nil); err != nil {
 			return nil, nil, fmt.Errorf("open program %s: %w", p.program, err)
 		}
-		defer t.program.Close()
+		defer func() { _ = t.program.Close() }()
 	}
 	if slices.Contains([]string{loader.ToNetdev, loader.ToOverlay}, p.program) {
 		t.attach = ebpf.AttachTCXEgress

@@ -41,9 +41,9 @@ func runNode(ctx context.Context, tunnel bool, childArgs []string) ([]Result, er
 	defer other.Close()
 	spec := node.Spec{Self: node.Describe(1), Peers: []state.Node{node.Describe(2)}, Device: node.Device, Tunnel: tunnel}
 	for i := 1; i <= manyPods; i++ {
-		pod, err := netlab.New()
-		if err != nil {
-			return nil, err
+		pod, podErr := netlab.New()
+		if podErr != nil {
+			return nil, podErr
 		}
 		defer pod.Close()
 		spec.Pods = append(spec.Pods, node.Pod{
@@ -80,7 +80,7 @@ func segment() (self, other *netlab.Namespace, err error) {
 	if other, err = netlab.New(); err != nil {
 		return nil, nil, err
 	}
-	if err := netlab.Join(node.Side(self, 1), node.Side(other, 2)); err != nil {
+	if err = netlab.Join(node.Side(self, 1), node.Side(other, 2)); err != nil {
 		return nil, nil, err
 	}
 	mac, err := other.MAC(node.Device)

@@ -25,7 +25,7 @@ func Run(ctx context.Context, childArgs ...string) (r Results, err error) {
 		return r, err
 	}
 	defer other.Close()
-	if err := netlab.Join(node.Side(self, 1), node.Side(other, 2)); err != nil {
+	if err = netlab.Join(node.Side(self, 1), node.Side(other, 2)); err != nil {
 		return r, err
 	}
 	input, err := json.Marshal(node.Spec{Self: node.Describe(1), Device: node.Device})

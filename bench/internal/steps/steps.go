@@ -83,7 +83,7 @@ func Steps() []Step {
 // Results, both as JSON.
 func Child(ctx context.Context, in io.Reader, out io.Writer, log *slog.Logger) (err error) {
 	var spec node.Spec
-	if err := json.NewDecoder(in).Decode(&spec); err != nil {
+	if err = json.NewDecoder(in).Decode(&spec); err != nil {
 		return fmt.Errorf("read the node's description: %w", err)
 	}
 	n, err := node.Start(ctx, spec, log)
@@ -95,7 +95,7 @@ func Child(ctx context.Context, in io.Reader, out io.Writer, log *slog.Logger) (
 	if err != nil {
 		return fmt.Errorf("open the program: %w", err)
 	}
-	defer program.Close()
+	defer func() { _ = program.Close() }()
 	table, err := endpointTable()
 	if err != nil {
 		return err

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -34,9 +35,10 @@ func (w *way) run() (err error) {
 		do   func() error
 	}
 	create := []action{{stepCreate, w.create}, {stepSysctl, w.sysctl}, {stepAttach, w.attach}}
-	order := append([]action{{stepOpen, w.open}}, create...)
+	open := []action{{stepOpen, w.open}}
+	order := slices.Concat(open, create)
 	if w.moved {
-		order = append(create, action{stepOpen, w.open}, action{stepMove, w.move})
+		order = slices.Concat(create, open, []action{{stepMove, w.move}})
 	}
 	order = append(
 		order, action{stepHostUp, w.hostUp}, action{stepAddrs, w.addrs}, action{stepPodUp, w.podUp},
@@ -68,7 +70,7 @@ func (w *way) create() (err error) {
 	if !w.moved {
 		veth.PeerName, veth.PeerNamespace = podDevice, netlink.NsFd(int(w.ns))
 	}
-	if err := netlink.LinkAdd(veth); err != nil {
+	if err = netlink.LinkAdd(veth); err != nil {
 		return err
 	}
 	w.host, err = netlink.LinkByName(hostDevice)
@@ -96,7 +98,7 @@ func (w *way) move() error {
 	if err != nil {
 		return err
 	}
-	if err := netlink.LinkSetNsFd(peer, int(w.ns)); err != nil {
+	if err = netlink.LinkSetNsFd(peer, int(w.ns)); err != nil {
 		return err
 	}
 	l, err := w.inPod.LinkByName(spareName)

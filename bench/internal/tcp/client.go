@@ -24,21 +24,21 @@ func Call(mode Mode, cpu int, addr netip.Addr, duration time.Duration, out io.Wr
 	if err != nil {
 		return err
 	}
-	if err := bind(cpu); err != nil {
+	if err = bind(cpu); err != nil {
 		return err
 	}
 	step, done, err := steps(mode, addr, port)
 	if err != nil {
 		return err
 	}
-	if _, _, err := repeat(step, warmUp); err != nil {
+	if _, _, err = repeat(step, warmUp); err != nil {
 		return fmt.Errorf("%s to %s: %w", mode, addr, err)
 	}
 	times, sum, err := repeat(step, duration)
 	if err != nil {
 		return fmt.Errorf("%s to %s: %w", mode, addr, err)
 	}
-	if err := done(); err != nil {
+	if err = done(); err != nil {
 		return fmt.Errorf("end: %w", err)
 	}
 	rate := 1 / stats.Median(times)

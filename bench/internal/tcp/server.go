@@ -14,7 +14,7 @@ func Serve(mode Mode, cpu int, ready io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if err := bind(cpu); err != nil {
+	if err = bind(cpu); err != nil {
 		return err
 	}
 	l, err := listen(port)

@@ -149,7 +149,7 @@ func (t *topology) limit(name, base string) (Path, error) {
 			return Path{}, err
 		}
 		for _, is6 := range families() {
-			if err := pod.AddNeighbour(node.Device, gateway(i+1, is6).Addr(), mac); err != nil {
+			if err = pod.AddNeighbour(node.Device, gateway(i+1, is6).Addr(), mac); err != nil {
 				return Path{}, err
 			}
 		}
@@ -163,19 +163,19 @@ func (t *topology) limit(name, base string) (Path, error) {
 }
 
 // redirect makes all that comes in by one device go to the far end of another.
-func redirect(in *netlab.Namespace, from, to string) (l link.Link, err error) {
+func redirect(in *netlab.Namespace, from, to string) (l link.Link, _ error) {
 	spec, err := bpf.LoadBench()
 	if err != nil {
 		return nil, fmt.Errorf("read compiled object: %w", err)
 	}
 	err = in.Do(func() error {
-		source, err := net.InterfaceByName(from)
-		if err != nil {
-			return err
+		source, sourceErr := net.InterfaceByName(from)
+		if sourceErr != nil {
+			return sourceErr
 		}
-		target, err := net.InterfaceByName(to)
-		if err != nil {
-			return err
+		target, targetErr := net.InterfaceByName(to)
+		if targetErr != nil {
+			return targetErr
 		}
 		if err = spec.Variables[bpf.BenchVarPeerIfindex].Set(uint32(target.Index)); err != nil {
 			return err

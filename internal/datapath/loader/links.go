@@ -107,14 +107,14 @@ func (o Links) ensure(key LinkKey, ifindex int) (changed bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("open pinned link %s: %w", key.pin(), err)
 	}
-	defer pinned.Close()
+	defer func() { _ = pinned.Close() }()
 	info, err := pinned.Info()
 	if err != nil {
 		return false, fmt.Errorf("inspect link %s: %w", key.pin(), err)
 	}
 	if tcx := info.TCX(); tcx == nil || int(tcx.Ifindex) != ifindex {
 		// Its device is gone; the name belongs to another one now.
-		if err := pinned.Unpin(); err != nil {
+		if err = pinned.Unpin(); err != nil {
 			return false, fmt.Errorf("unpin stale link %s: %w", key.pin(), err)
 		}
 		return true, o.attach(key, ifindex, prog)
@@ -143,7 +143,7 @@ func (o Links) attach(key LinkKey, ifindex int, prog *ebpf.Program) error {
 		}
 		return fmt.Errorf("attach %s to %s: %w", key.Program, key.Device, err)
 	}
-	defer l.Close()
+	defer func() { _ = l.Close() }()
 	if err := pinInPlace(l, o.path(key)); err != nil {
 		return fmt.Errorf("attach %s to %s: %w", key.Program, key.Device, err)
 	}

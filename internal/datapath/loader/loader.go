@@ -35,6 +35,7 @@ type Loader struct {
 	root     string // bpffs/placid
 	maps     map[string]*Map
 	programs map[string]*ebpf.Program
+	running  bool // links were pinned already when it was opened
 }
 
 // Open checks the BPF file system at bpfRoot, adopts or makes every map and
@@ -54,6 +55,11 @@ func Open(bpfRoot string, cfg abi.CConfig) (*Loader, error) {
 			return nil, fmt.Errorf("create pin folder: %w", err)
 		}
 	}
+	links, err := l.Links().Count()
+	if err != nil {
+		return nil, err
+	}
+	l.running = len(links) > 0
 	objects := []func() (*ebpf.CollectionSpec, error){bpf.LoadPod, bpf.LoadNetdev}
 	if cfg.Tunnel != 0 {
 		objects = append(objects, bpf.LoadOverlay)
@@ -85,7 +91,7 @@ func (l *Loader) load(loadSpec func() (*ebpf.CollectionSpec, error), cfg abi.CCo
 		return fmt.Errorf("read compiled object: %w", err)
 	}
 	if v, ok := spec.Variables["config"]; ok {
-		if err := v.Set(cfg); err != nil {
+		if err = v.Set(cfg); err != nil {
 			return fmt.Errorf("set load-time constants: %w", err)
 		}
 	}
@@ -153,6 +159,9 @@ func (l *Loader) unpinUnused() error {
 // Adopted tells whether the map was pinned already, so that it holds what an
 // earlier agent put in.
 func (l *Loader) Adopted(name string) bool { return l.maps[name] != nil && l.maps[name].Adopted }
+
+// Running tells whether programs ran on this node when the loader was opened.
+func (l *Loader) Running() bool { return l.running }
 
 // Map returns the opened map, or nil for a name that no program has.
 func (l *Loader) Map(name string) *Map { return l.maps[name] }

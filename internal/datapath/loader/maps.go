@@ -66,7 +66,7 @@ func adoptMap(pin, name string, spec *ebpf.MapSpec) (*Map, error) {
 		return m, nil
 	}
 	var id ebpf.MapID
-	if err := outer.Lookup(uint32(abi.CTableSlotTABLE_CURRENT), &id); err != nil {
+	if err = outer.Lookup(uint32(abi.CTableSlotTABLE_CURRENT), &id); err != nil {
 		return nil, m.Close() // made, but its table was never put in
 	}
 	if m.Table, err = ebpf.NewMapFromID(id); err != nil {

@@ -33,8 +33,7 @@ func stackRow(name string, in []byte) row {
 	return row{name: name, input: fromPod(podA, in), verdict: pass, reason: abi.CReasonREASON_TO_STACK}
 }
 
-func TestFromPodToPod(t *testing.T) {
-	n := newNode(t, options{})
+func testFromPodToPod(t *testing.T, n *node) {
 	toB, toC := target{way: byPeer, device: podB.device}, target{way: byDevice, device: podC.device}
 	var rows []row
 	forward := func(name string, in []byte, dst pod, to target) {
@@ -74,8 +73,7 @@ func dontFragment(ip *layers.IPv4) { ip.Flags |= layers.IPv4DontFragment }
 
 // A checksum that is updated must be the one that is computed anew, also where
 // the one's complement has two zeros.
-func TestFromPodChecksumCorners(t *testing.T) {
-	n := newNode(t, options{})
+func testFromPodChecksumCorners(t *testing.T, n *node) {
 	base := podA.to4(t, podB.ip4.String(), nil)
 	sum := uint16(base[24])<<8 | uint16(base[25])
 	for _, want := range []uint16{0x0000, 0x0001, 0x00ff, 0x0100, 0xfeff, 0xfefe, 0xff00, 0xff01, 0xfffe, 0x7fff, 0x8000} {
@@ -94,8 +92,7 @@ func TestFromPodChecksumCorners(t *testing.T) {
 	}
 }
 
-func TestFromPodToNetwork(t *testing.T) {
-	n := newNode(t, options{})
+func testFromPodToNetwork(t *testing.T, n *node) {
 	native := target{way: byDevice, device: nativeDevice}
 	var rows []row
 	known := func(name string, in []byte) {
@@ -132,10 +129,7 @@ func TestFromPodToNetwork(t *testing.T) {
 	n.check(t, rows)
 }
 
-// With a default route everything has a way on, and what no router may pass on
-// must be stopped before.
-func TestFromPodDefaultRoute(t *testing.T) {
-	n := newNode(t, options{defaultRoute: true})
+func testFromPodDefaultRoute(t *testing.T, n *node) {
 	known := func(name string, in []byte) row {
 		return forwardRow(name, in, routed(in, nextMAC, nativeMAC), target{way: byDevice, device: nativeDevice})
 	}
@@ -152,8 +146,7 @@ func TestFromPodDefaultRoute(t *testing.T) {
 	})
 }
 
-func TestFromPodTunnel(t *testing.T) {
-	n := newNode(t, options{tunnel: true, defaultRoute: true})
+func testFromPodTunnel(t *testing.T, n *node) {
 	overlay := target{way: byDevice, device: overlayDevice}
 	toTunnel := func(name string, in []byte) row {
 		return forwardRow(name, in, routed(in, routerMAC, routerMAC), overlay)
@@ -173,8 +166,7 @@ func TestFromPodTunnel(t *testing.T) {
 	})
 }
 
-func TestFromPodSource(t *testing.T) {
-	n := newNode(t, options{})
+func testFromPodSource(t *testing.T, n *node) {
 	spoof4 := func(src string) []byte {
 		return packet4(t, podA.ether(0), netip.MustParseAddr(src), podB.ip4, nil)
 	}
@@ -217,8 +209,7 @@ func mapped(t *testing.T, src, dst netip.Addr) []byte {
 	return patched(frame, ethLen+8, append(s[:], d[:]...)...)
 }
 
-func TestFromPodOnLink(t *testing.T) {
-	n := newNode(t, options{defaultRoute: true})
+func testFromPodOnLink(t *testing.T, n *node) {
 	ignored := func(name string, in []byte) row {
 		return row{name: name, input: fromPod(podA, in), verdict: shot, reason: abi.CReasonREASON_IGNORED}
 	}
@@ -254,8 +245,7 @@ func hopsNext(hops uint8, next layers.IPProtocol) func(*layers.IPv6) {
 	return func(ip *layers.IPv6) { ip.HopLimit, ip.NextHeader = hops, next }
 }
 
-func TestFromPodOtherFrames(t *testing.T) {
-	n := newNode(t, options{})
+func testFromPodOtherFrames(t *testing.T, n *node) {
 	raw := func(kind uint16) []byte {
 		return testutil.Frame(t, podA.ether(layers.EthernetType(kind)), gopacket.Payload(payload))
 	}

@@ -42,8 +42,7 @@ func (k icmpKind) about(t testing.TB, in []byte, mtu uint32) []byte {
 	return icmpError(t, in, k.type6, k.code6, mtu)
 }
 
-func TestTimeExceeded(t *testing.T) {
-	n := newNode(t, options{})
+func testTimeExceeded(t *testing.T, n *node) {
 	b4, b6 := podB.ip4.String(), podB.ip6.String()
 	var rows []row
 	told := func(name string, in []byte) {
@@ -95,8 +94,7 @@ func TestTimeExceeded(t *testing.T) {
 }
 
 // The answer must be right for every length up to and over that of the quote.
-func TestTimeExceededLengths(t *testing.T) {
-	n := newNode(t, options{})
+func testTimeExceededLengths(t *testing.T, n *node) {
 	for size := range 140 {
 		data := gopacket.Payload(make([]byte, size))
 		for i := range data {
@@ -126,8 +124,7 @@ func TestTimeExceededLengths(t *testing.T) {
 }
 
 // What the answer says, as a reader of packets sees it.
-func TestICMPErrorDecodes(t *testing.T) {
-	n := newNode(t, options{})
+func testICMPErrorDecodes(t *testing.T, n *node) {
 	in := podA.to4(t, "10.4.0.5", dontFragment, sized(routeMTU+1, ip4Len)...)
 	res, err := n.run(t, fromPod(podA, in), 0)
 	if err != nil {
@@ -150,8 +147,7 @@ func TestICMPErrorDecodes(t *testing.T) {
 	}
 }
 
-func TestTooBig(t *testing.T) {
-	n := newNode(t, options{})
+func testTooBig(t *testing.T, n *node) {
 	told := func(name string, in []byte, mtu uint32) row {
 		return toldRow(name, abi.CReasonDROP_FRAG_NEEDED, in, tooBig.about(t, in, mtu))
 	}
@@ -176,8 +172,7 @@ func TestTooBig(t *testing.T) {
 	})
 }
 
-func TestTooBigTunnel(t *testing.T) {
-	n := newNode(t, options{tunnel: true})
+func testTooBigTunnel(t *testing.T, n *node) {
 	in4 := podA.to4(t, "10.9.3.4", dontFragment, sized(overlayMTU+1, ip4Len)...)
 	in6 := podA.to6(t, "fd00:9::4", nil, sized(overlayMTU+1, ip6Len)...)
 	last4 := podA.to4(t, "10.9.3.4", ttl4(1))
@@ -189,8 +184,7 @@ func TestTooBigTunnel(t *testing.T) {
 }
 
 // A train of segments is as large as its segments.
-func TestSegmentTrains(t *testing.T) {
-	n := newNode(t, options{})
+func testSegmentTrains(t *testing.T, n *node) {
 	long := func(l4 ...gopacket.SerializableLayer) []gopacket.SerializableLayer {
 		return append(l4, gopacket.Payload(make([]byte, 3000)))
 	}
@@ -224,8 +218,7 @@ func TestSegmentTrains(t *testing.T) {
 	})
 }
 
-func TestUnreachable(t *testing.T) {
-	n := newNode(t, options{})
+func testUnreachable(t *testing.T, n *node) {
 	gone4, gone6 := podA.to4(t, "10.0.0.200", nil), podA.to6(t, "fd00:10::c8", nil)
 	barred4, barred6 := podA.to4(t, "10.3.0.5", nil), podA.to6(t, "fd00:3::5", nil)
 	expired := podA.to4(t, "10.0.0.200", ttl4(1))
@@ -239,8 +232,12 @@ func TestUnreachable(t *testing.T) {
 			podA.to4(t, "10.0.0.200", proto4(1), icmp4(3)...)),
 	})
 
-	n.ns.Sysctl(t, "net/ipv4/conf/"+podA.device+"/forwarding", "0")
-	n.ns.Sysctl(t, "net/ipv6/conf/"+podA.device+"/forwarding", "0")
+	forwarding := func(value string) {
+		n.ns.Sysctl(t, "net/ipv4/conf/"+podA.device+"/forwarding", value)
+		n.ns.Sysctl(t, "net/ipv6/conf/"+podA.device+"/forwarding", value)
+	}
+	forwarding("0")
+	defer forwarding("1")
 	off4, off6 := podA.to4(t, "10.1.0.5", nil), podA.to6(t, "fd00:1::5", nil)
 	n.check(t, []row{
 		toldRow("IPv4, the device does not forward", abi.CReasonDROP_FIB_FAILED, off4, netUnreachable.about(t, off4, 0)),
@@ -250,8 +247,7 @@ func TestUnreachable(t *testing.T) {
 
 // One CPU sends a burst of errors and then one a millisecond. What is not told
 // is still dropped and counted.
-func TestICMPRateLimit(t *testing.T) {
-	n := newNode(t, options{})
+func testICMPRateLimit(t *testing.T, n *node) {
 	const burst, interval, tick = 100, time.Millisecond, 10 * time.Millisecond
 	in := fromPod(podA, podA.to4(t, podB.ip4.String(), ttl4(1)))
 	n.ns.Do(t, func() {
@@ -332,8 +328,7 @@ func onOneCPU(t *testing.T) {
 
 // No error goes to an address that cannot be the sender's, whoever lets such a
 // packet through.
-func TestNoErrorToOddSources(t *testing.T) {
-	n := newNode(t, options{})
+func testNoErrorToOddSources(t *testing.T, n *node) {
 	var rows []row
 	for _, src := range []string{"0.0.0.0", "127.0.0.1", "224.0.0.5", "255.255.255.255", "::", "::1", "ff02::5", "fe80::77"} {
 		a := netip.MustParseAddr(src)

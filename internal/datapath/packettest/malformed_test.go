@@ -11,10 +11,9 @@ import (
 	"github.com/placid-net/placid/internal/datapath/loader"
 )
 
-// TestTruncated cuts every sound packet at every byte, once as it is and once
+// testTruncated cuts every sound packet at every byte, once as it is and once
 // with lengths that agree with the cut, and sends it from a pod.
-func TestTruncated(t *testing.T) {
-	n := newNode(t, options{})
+func testTruncated(t *testing.T, n *node) {
 	for name, frame := range sortedSeeds(t) {
 		n.tallied(t, func(c *tally) {
 			for size := ethLen; size < min(len(frame), 320); size++ {
@@ -69,10 +68,9 @@ func lengthsOf(frame []byte) []byte {
 	return out
 }
 
-// TestHeaderFields puts odd values into every byte of the headers of every sound
+// testHeaderFields puts odd values into every byte of the headers of every sound
 // packet: versions, lengths, offsets, protocols, flags, addresses.
-func TestHeaderFields(t *testing.T) {
-	n := newNode(t, options{})
+func testHeaderFields(t *testing.T, n *node) {
 	for name, frame := range sortedSeeds(t) {
 		n.tallied(t, func(c *tally) {
 			for offset := range min(len(frame), ethLen+ip6Len+40) {
@@ -87,10 +85,9 @@ func TestHeaderFields(t *testing.T) {
 	}
 }
 
-// TestLengthFields goes through every value of the fields that say how long
+// testLengthFields goes through every value of the fields that say how long
 // something is.
-func TestLengthFields(t *testing.T) {
-	n := newNode(t, options{})
+func testLengthFields(t *testing.T, n *node) {
 	all := seeds(t)
 	tcp4, udp4, tcp6 := all["IPv4 TCP"], all["IPv4 UDP"], all["IPv6 TCP"]
 	n.tallied(t, func(c *tally) {
@@ -123,10 +120,9 @@ func TestLengthFields(t *testing.T) {
 	})
 }
 
-// TestMalformedElsewhere sends the cut packets to the other programs. What is
+// testMalformedElsewhere sends the cut packets to the other programs. What is
 // not whole never reaches a pod, and each packet is counted once.
-func TestMalformedElsewhere(t *testing.T) {
-	n := newNode(t, options{tunnel: true})
+func testMalformedElsewhere(t *testing.T, n *node) {
 	received := prelude(t, n, loader.FromOverlay, setTunnelKey(tunnelKey{id: vni, remote: farEnd4}))
 	for name, frame := range sortedSeeds(t) {
 		fromWire := append(slices.Concat(nativeMAC, nextMAC), frame[12:]...)

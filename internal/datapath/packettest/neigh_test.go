@@ -53,8 +53,7 @@ func ignoredRow(name string, in []byte) row {
 	return row{name: name, input: fromPod(podA, in), verdict: shot, reason: abi.CReasonREASON_IGNORED}
 }
 
-func TestARP(t *testing.T) {
-	n := newNode(t, options{})
+func testARP(t *testing.T, n *node) {
 	const gateway = "169.254.1.1"
 	request := arpRequest(t, podA, podA.mac, podA.ip4, gateway)
 	unicast := patched(request, 0, routerMAC...)
@@ -123,8 +122,7 @@ func advertisement(t testing.TB, dst netip.Addr, target string) []byte {
 		}})
 }
 
-func TestNeighbourSolicitation(t *testing.T) {
-	n := newNode(t, options{})
+func testNeighbourSolicitation(t *testing.T, n *node) {
 	const gateway = "fe80::1"
 	mac := sourceMAC(podA.mac)
 	sound := solicitation(t, podA.linkLocal, gateway, mac)

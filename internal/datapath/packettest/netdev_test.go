@@ -24,8 +24,7 @@ func fromNetdev(frame []byte) input {
 
 func fromWire() *layers.Ethernet { return &layers.Ethernet{SrcMAC: nextMAC, DstMAC: nativeMAC} }
 
-func TestFromNetdev(t *testing.T) {
-	n := newNode(t, options{})
+func testFromNetdev(t *testing.T, n *node) {
 	to4 := func(dst string, edit func(*layers.IPv4), l4 ...gopacket.SerializableLayer) []byte {
 		return packet4(t, fromWire(), remote4, netip.MustParseAddr(dst), edit, l4...)
 	}
@@ -127,8 +126,7 @@ func TestFromNetdev(t *testing.T) {
 	n.check(t, rows)
 }
 
-func TestToNetdev(t *testing.T) {
-	n := newNode(t, options{})
+func testToNetdev(t *testing.T, n *node) {
 	out := func(name string, frame []byte) row {
 		return row{
 			name: name, input: input{program: loader.ToNetdev, device: nativeDevice, frame: frame},

@@ -1,7 +1,6 @@
 package packettest
 
 import (
-	"fmt"
 	"net/netip"
 	"testing"
 
@@ -29,14 +28,8 @@ func farEnd(underlay6 bool) netip.Addr {
 	return farEnd4
 }
 
-func TestFromOverlay(t *testing.T) {
-	for _, underlay6 := range []bool{false, true} {
-		t.Run(fmt.Sprintf("underlay6=%t", underlay6), func(t *testing.T) { testFromOverlay(t, underlay6) })
-	}
-}
-
-func testFromOverlay(t *testing.T, underlay6 bool) {
-	n := newNode(t, options{tunnel: true, underlay6: underlay6})
+func testFromOverlay(t *testing.T, n *node) {
+	underlay6 := n.cfg.TunnelUnderlay6 == 1
 	received := prelude(t, n, loader.FromOverlay, setTunnelKey(tunnelKey{id: vni, remote: farEnd(underlay6)}))
 	in := func(src, dst string, edit func(*layers.IPv4)) input {
 		s, d := netip.MustParseAddr(src), netip.MustParseAddr(dst)
@@ -101,14 +94,8 @@ func testFromOverlay(t *testing.T, underlay6 bool) {
 	})
 }
 
-func TestToOverlay(t *testing.T) {
-	for _, underlay6 := range []bool{false, true} {
-		t.Run(fmt.Sprintf("underlay6=%t", underlay6), func(t *testing.T) { testToOverlay(t, underlay6) })
-	}
-}
-
-func testToOverlay(t *testing.T, underlay6 bool) {
-	n := newNode(t, options{tunnel: true, underlay6: underlay6})
+func testToOverlay(t *testing.T, n *node) {
+	underlay6 := n.cfg.TunnelUnderlay6 == 1
 	out := func(frame []byte) input {
 		return input{program: loader.ToOverlay, device: overlayDevice, frame: frame}
 	}

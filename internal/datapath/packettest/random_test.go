@@ -11,8 +11,7 @@ import (
 // branches of a BPF program a packet takes. This one knows what packets look like.
 const randomPackets = 20_000
 
-func TestRandomPackets(t *testing.T) {
-	n := newNode(t, options{})
+func testRandomPackets(t *testing.T, n *node) {
 	r := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // the same packets in every run
 	var all [][]byte
 	for _, frame := range sortedSeeds(t) {

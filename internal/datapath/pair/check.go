@@ -43,7 +43,7 @@ func Check(ep state.Endpoint) error {
 	if err != nil {
 		return fmt.Errorf("%w: network namespace %s: %w", ErrDiffers, ep.Netns, err)
 	}
-	defer ns.Close()
+	defer func() { _ = ns.Close() }()
 	h, err := netlink.NewHandleAt(ns, unix.NETLINK_ROUTE)
 	if err != nil {
 		return fmt.Errorf("enter network namespace %s: %w", ep.Netns, err)

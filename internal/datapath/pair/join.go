@@ -25,13 +25,13 @@ func (p Pair) Join(ep state.Endpoint, routeMTU int) error {
 	if err != nil {
 		return fmt.Errorf("open network namespace %s: %w", ep.Netns, err)
 	}
-	defer ns.Close()
+	defer func() { _ = ns.Close() }()
 	h, err := netlink.NewHandleAt(ns, unix.NETLINK_ROUTE)
 	if err != nil {
 		return fmt.Errorf("enter network namespace %s: %w", ep.Netns, err)
 	}
 	defer h.Close()
-	if _, err := h.LinkByName(ep.Attachment.IfName); err == nil {
+	if _, err = h.LinkByName(ep.Attachment.IfName); err == nil {
 		return fmt.Errorf("%w: %s in %s: an earlier attachment was not removed (CNI DEL), or another plugin made it",
 			ErrIfNameTaken, ep.Attachment.IfName, ep.Netns)
 	}

@@ -76,8 +76,8 @@ func Inventory() (spares []Pair, used map[string]int, err error) {
 	}
 	peers := map[string]*netlink.LinkAttrs{}
 	for _, l := range links {
-		if strings.HasPrefix(l.Attrs().Name, SparePrefix) {
-			peers[strings.TrimPrefix(l.Attrs().Name, SparePrefix)] = l.Attrs()
+		if after, ok := strings.CutPrefix(l.Attrs().Name, SparePrefix); ok {
+			peers[after] = l.Attrs()
 		}
 	}
 	used = map[string]int{}

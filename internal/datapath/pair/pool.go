@@ -127,12 +127,12 @@ func (p *Pool) Run(ctx context.Context) error {
 	for {
 		wait := time.Hour
 		if p.wants() {
-			if err := p.refill(ctx); err != nil {
-				p.cfg.Log.Error("refill spare pairs", "error", err)
-				wait = time.Second
-			} else {
+			err := p.refill(ctx)
+			if err == nil {
 				continue
 			}
+			p.cfg.Log.Error("refill spare pairs", "error", err)
+			wait = time.Second
 		}
 		select {
 		case <-ctx.Done():
