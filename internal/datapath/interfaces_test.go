@@ -30,10 +30,11 @@ func TestPruneInterfaces(t *testing.T) {
 		t.Fatal(err)
 	}
 	// In the table already, but not yet when the desired rows were read.
-	if err := tables.UpsertEndpoint(state.Endpoint{
+	err = tables.UpsertEndpoint(state.Endpoint{
 		ID: 2, HostIfName: added, HostIndex: 2, IPv4: netip.MustParseAddr("10.0.0.2"),
 		Attachment: state.AttachmentID{ContainerID: "added", IfName: "eth0"},
-	}); err != nil {
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
 	l, err := h.LinkByName(removing)
@@ -43,9 +44,9 @@ func TestPruneInterfaces(t *testing.T) {
 	ops := interfaceOps{pair.NewPool(pair.PoolConfig{}, nil), tables}
 	n.Do(t, func() {
 		// Out of the table already, but in it when the desired rows were read.
-		repaired, err := ops.Prune(t.Context(), map[string]int{removing: l.Attrs().Index})
-		if err != nil || repaired != 1 {
-			t.Errorf("Prune = %d, %v, want one device removed", repaired, err)
+		repaired, pruneErr := ops.Prune(t.Context(), map[string]int{removing: l.Attrs().Index})
+		if pruneErr != nil || repaired != 1 {
+			t.Errorf("Prune = %d, %v, want one device removed", repaired, pruneErr)
 		}
 	})
 	links, err := h.LinkList()

@@ -7,12 +7,11 @@ import (
 	"log/slog"
 	"time"
 
-	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/yaml"
 
 	"github.com/placid-net/placid/deploy/crd"
 )
@@ -35,7 +34,7 @@ func installCRD(ctx context.Context, c client.Client, logger *slog.Logger) error
 	if err := yaml.Unmarshal(crd.PlacidNodes(), &want.Object); err != nil {
 		return fmt.Errorf("decode the definition of PlacidNode: %w", err)
 	}
-	name := want.GetName()
+	name, kind := want.GetName(), want.GroupVersionKind()
 	err := c.Apply(ctx, client.ApplyConfigurationFromUnstructured(want), client.FieldOwner(operatorName), client.ForceOwnership)
 	forbidden := apierrors.IsForbidden(err)
 	switch {
@@ -47,7 +46,8 @@ func installCRD(ctx context.Context, c client.Client, logger *slog.Logger) error
 
 	var last error
 	err = wait.PollUntilContextTimeout(ctx, crdPoll, crdTimeout, true, func(ctx context.Context) (bool, error) {
-		found := &apiextensionsv1.CustomResourceDefinition{}
+		found := &unstructured.Unstructured{}
+		found.SetGroupVersionKind(kind)
 		last = c.Get(ctx, client.ObjectKey{Name: name}, found)
 		switch {
 		case apierrors.IsNotFound(last) && forbidden:
@@ -65,10 +65,15 @@ func installCRD(ctx context.Context, c client.Client, logger *slog.Logger) error
 	return nil
 }
 
-func established(d *apiextensionsv1.CustomResourceDefinition) bool {
-	for _, c := range d.Status.Conditions {
-		if c.Type == apiextensionsv1.Established {
-			return c.Status == apiextensionsv1.ConditionTrue
+// established says whether the API server serves the definition.
+func established(definition *unstructured.Unstructured) bool {
+	conditions, _, err := unstructured.NestedSlice(definition.Object, "status", "conditions")
+	if err != nil {
+		return false
+	}
+	for _, c := range conditions {
+		if m, ok := c.(map[string]any); ok && m["type"] == "Established" {
+			return m["status"] == "True"
 		}
 	}
 	return false

@@ -6,9 +6,8 @@ import (
 	"log/slog"
 	"testing"
 
-	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -17,16 +16,24 @@ import (
 
 const crdName = "placidnodes.placid.io"
 
+// definition is an empty object of the kind.
+func definition() *unstructured.Unstructured {
+	d := &unstructured.Unstructured{}
+	d.SetGroupVersionKind(schema.GroupVersionKind{Group: "apiextensions.k8s.io", Version: "v1", Kind: "CustomResourceDefinition"})
+	d.SetName(crdName)
+	return d
+}
+
 // establish does what the API server does a moment after the definition came.
 func establish(t *testing.T, store client.Client) {
 	t.Helper()
-	d, err := get(t.Context(), store, crdName, &apiextensionsv1.CustomResourceDefinition{})
+	d, err := get(t.Context(), store, crdName, definition())
 	mustDo(t, err)
-	d.Status.Conditions = []apiextensionsv1.CustomResourceDefinitionCondition{
-		{Type: apiextensionsv1.NamesAccepted, Status: apiextensionsv1.ConditionTrue},
-		{Type: apiextensionsv1.Established, Status: apiextensionsv1.ConditionTrue},
-	}
-	mustDo(t, store.Status().Update(t.Context(), d))
+	mustDo(t, unstructured.SetNestedSlice(d.Object, []any{
+		map[string]any{"type": "NamesAccepted", "status": "True"},
+		map[string]any{"type": "Established", "status": "True"},
+	}, "status", "conditions"))
+	mustDo(t, store.Update(t.Context(), d))
 }
 
 func TestInstallCRDWaitsUntilEstablished(t *testing.T) {
@@ -44,10 +51,10 @@ func TestInstallCRDWaitsUntilEstablished(t *testing.T) {
 	if looks < 3 {
 		t.Errorf("returned after %d looks, before the definition was established", looks)
 	}
-	d, err := get(t.Context(), store, crdName, &apiextensionsv1.CustomResourceDefinition{})
+	d, err := get(t.Context(), store, crdName, definition())
 	mustDo(t, err)
-	if d.Spec.Names.Kind != "PlacidNode" || d.Spec.Versions[0].Subresources == nil {
-		t.Errorf("installed %+v", d.Spec)
+	if kind, _, err := unstructured.NestedString(d.Object, "spec", "names", "kind"); err != nil || kind != "PlacidNode" {
+		t.Errorf("installed %v (%v)", d.Object["spec"], err)
 	}
 	mustDo(t, installCRD(t.Context(), store, slog.New(slog.DiscardHandler)))
 }
@@ -64,7 +71,7 @@ func TestInstallCRDForbidden(t *testing.T) {
 	if !errors.Is(err, errCRDMissing) {
 		t.Errorf("no definition and no permission: %v, want errCRDMissing", err)
 	}
-	mustDo(t, store.Create(t.Context(), &apiextensionsv1.CustomResourceDefinition{ObjectMeta: metav1.ObjectMeta{Name: crdName}}))
+	mustDo(t, store.Create(t.Context(), definition()))
 	establish(t, store)
 	if err := installCRD(t.Context(), interceptor.NewClient(store, noApply), slog.New(slog.DiscardHandler)); err != nil {
 		t.Errorf("the definition is there: %v", err)
