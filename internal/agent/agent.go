@@ -112,7 +112,7 @@ func datapathConfig(cfg config.Config, node string, log *slog.Logger) datapath.C
 		NodeName: node, BPFRoot: cfg.BPFRoot, IPv4: cfg.EnableIPv4, IPv6: cfg.EnableIPv6,
 		Tunnel: cfg.RoutingMode == string(state.RoutingTunnel), TunnelPort: cfg.TunnelPort,
 		AutoDirectRoutes: cfg.AutoDirectNodeRoutes, UnreachableRoutes: cfg.UnreachableRoutes,
-		Devices: cfg.Devices, MTU: cfg.MTU, WarmInterfaces: cfg.WarmInterfaces,
+		Devices: cfg.Devices, MTU: cfg.MTU,
 		ReconcileInterval: cfg.ReconcileInterval, Log: log,
 	}
 }

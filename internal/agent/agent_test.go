@@ -12,15 +12,14 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 
-	dto "github.com/prometheus/client_model/go"
-	"github.com/prometheus/common/expfmt"
-	"github.com/prometheus/common/model"
 	"github.com/vishvananda/netlink"
 
 	"github.com/placid-net/placid/internal/agentapi"
@@ -344,9 +343,7 @@ func (a *testAgent) mustAdd(t *testing.T, i int) state.Endpoint {
 // checkMetrics reads the exposition as Prometheus does.
 func checkMetrics(t *testing.T, a *testAgent) {
 	_, body := a.get(t, metricsURL)
-	parser := expfmt.NewTextParser(model.LegacyValidation)
-	families, err := parser.TextToMetricFamilies(strings.NewReader(body))
-	must(t, err)
+	series := parseSeries(t, body)
 	for _, want := range []struct {
 		name   string
 		labels []string // "name=value", of one of its series; "name=" is any value
@@ -361,8 +358,8 @@ func checkMetrics(t *testing.T, a *testAgent) {
 		{"cilium_ip_addresses", []string{"family=ipv6"}, 0},
 		{"cilium_ipam_capacity", []string{"family=ipv4", "cidr=10.1.1.0/30"}, 2},
 		{"placid_ipam_quarantined_addresses", []string{"family=ipv4"}, 0},
-		{"placid_cni_duration_seconds", []string{"operation=ADD", "outcome=success"}, 2},
-		{"placid_cni_duration_seconds", []string{"operation=ADD", "outcome=fail"}, 1},
+		{"placid_cni_duration_seconds_count", []string{"operation=ADD", "outcome=success"}, 2},
+		{"placid_cni_duration_seconds_count", []string{"operation=ADD", "outcome=fail"}, 1},
 		{"placid_datapath_packets_total", []string{"program=from_pod", "reason=To stack"}, 1},
 		{"placid_datapath_bytes_total", []string{"program=from_pod", "reason=To stack"}, 98},
 		{"placid_reconcile_desired_rows", []string{"controller=pod-routes"}, 2},
@@ -373,32 +370,70 @@ func checkMetrics(t *testing.T, a *testAgent) {
 		{"go_goroutines", nil, 1},
 		{"process_resident_memory_bytes", nil, 1},
 	} {
-		got, ok := valueOf(families[want.name], want.labels)
+		got, ok := valueOf(series, want.name, want.labels)
 		if !ok || got < want.least {
 			t.Errorf("%s%v is %v (present: %t), want at least %v", want.name, want.labels, got, ok, want.least)
 		}
 	}
-	for name, f := range families {
-		if f.GetHelp() == "" {
-			t.Errorf("%s has no help", name)
-		}
-	}
 }
 
-func valueOf(f *dto.MetricFamily, labels []string) (value float64, ok bool) {
-	for _, m := range f.GetMetric() {
-		have := map[string]string{}
-		for _, l := range m.GetLabel() {
-			have[l.GetName()] = l.GetValue()
+// series is one line of the text format: a name, its labels, a value.
+type series struct {
+	name   string
+	labels map[string]string
+	value  float64
+}
+
+// parseSeries reads the text format, and wants a help line for every family.
+func parseSeries(t *testing.T, body string) []series {
+	t.Helper()
+	line := regexp.MustCompile(`^([a-z_0-9]+)(?:\{(.*)\})? (\S+)$`)
+	label := regexp.MustCompile(`([a-z_0-9]+)="([^"]*)"`)
+	help := map[string]bool{}
+	var out []series
+	for text := range strings.Lines(body) {
+		text = strings.TrimSuffix(text, "\n")
+		if rest, ok := strings.CutPrefix(text, "# HELP "); ok {
+			name, words, _ := strings.Cut(rest, " ")
+			help[name] = words != ""
 		}
-		match := len(have) == len(labels)
+		if strings.HasPrefix(text, "#") {
+			continue
+		}
+		m := line.FindStringSubmatch(text)
+		if m == nil {
+			t.Fatalf("not a line of the text format: %q", text)
+		}
+		value, err := strconv.ParseFloat(m[3], 64)
+		must(t, err)
+		s := series{name: m[1], labels: map[string]string{}, value: value}
+		for _, l := range label.FindAllStringSubmatch(m[2], -1) {
+			s.labels[l[1]] = l[2]
+		}
+		family := s.name
+		for _, suffix := range []string{"_bucket", "_sum", "_count"} {
+			if base, ok := strings.CutSuffix(s.name, suffix); ok && help[base] {
+				family = base
+			}
+		}
+		if !help[family] {
+			t.Errorf("%s has no help", family)
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+func valueOf(all []series, name string, labels []string) (value float64, ok bool) {
+	for _, s := range all {
+		match := s.name == name && len(s.labels) == len(labels)
 		for _, l := range labels {
-			name, want, _ := strings.Cut(l, "=")
-			got, ok := have[name]
-			match = match && ok && (want == "" || got == want)
+			label, want, _ := strings.Cut(l, "=")
+			got, has := s.labels[label]
+			match = match && has && (want == "" || got == want)
 		}
 		if match {
-			return m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount()), true
+			return s.value, true
 		}
 	}
 	return 0, false

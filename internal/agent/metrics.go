@@ -22,7 +22,7 @@ func newMetrics(a *Agent) *metrics {
 		registry: prometheus.NewRegistry(),
 		cni: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "placid_cni_duration_seconds", Help: "Time that the agent takes for a CNI request.",
-			Buckets: []float64{.002, .005, .01, .015, .02, .025, .05, .1, .25, .5, 1, 5},
+			Buckets: []float64{.002, .005, .01, .015, .02, .025, .05, .1, .25, .5, 1, 5, 15, 60},
 		}, []string{"operation", "outcome"}),
 	}
 	m.registry.MustRegister(m.cni, &snapshot{a}, collectors.NewGoCollector(),

@@ -28,10 +28,12 @@ type Config struct {
 	NodeName    string `key:"node-name" default:"" format:"node-name" doc:"name of this node's Node object; empty takes the environment's K8S_NODE_NAME, then the host name"`
 
 	// Kubernetes.
-	KubeconfigPath string  `key:"k8s-kubeconfig-path" default:"" format:"path" doc:"kubeconfig to use instead of the in-cluster service account"`
-	APIServerURL   string  `key:"k8s-api-server" default:"" format:"url" doc:"URL of the API server, e.g. https://192.0.2.1:6443; empty takes the kubeconfig's or the cluster's own"`
-	ClientQPS      float64 `key:"k8s-client-qps" default:"10" min:"0.1" max:"10000" doc:"sustained requests per second to the API server"`
-	ClientBurst    int     `key:"k8s-client-burst" default:"20" min:"1" max:"10000" doc:"burst of requests to the API server"`
+	KubeconfigPath      string  `key:"k8s-kubeconfig-path" default:"" format:"path" doc:"kubeconfig to use instead of the in-cluster service account"`
+	APIServerURL        string  `key:"k8s-api-server" default:"" format:"url" doc:"URL of the API server, e.g. https://192.0.2.1:6443; empty takes the kubeconfig's or the cluster's own"`
+	ClientQPS           float64 `key:"k8s-client-qps" default:"10" min:"0.1" max:"10000" doc:"sustained requests per second to the API server"`
+	ClientBurst         int     `key:"k8s-client-burst" default:"20" min:"1" max:"10000" doc:"burst of requests to the API server"`
+	OperatorClientQPS   float64 `key:"operator-k8s-client-qps" default:"100" min:"0.1" max:"10000" doc:"sustained requests per second of the operator to the API server"`
+	OperatorClientBurst int     `key:"operator-k8s-client-burst" default:"200" min:"1" max:"10000" doc:"burst of requests of the operator to the API server"`
 
 	// Datapath.
 	EnableIPv4           bool         `key:"enable-ipv4" default:"true" doc:"give pods IPv4 addresses"`
@@ -46,7 +48,6 @@ type Config struct {
 	NativeRoutingCIDR4   netip.Prefix `key:"ipv4-native-routing-cidr" default:"" later:"masquerading" family:"ipv4" doc:"destinations that pods reach with their own address"`
 	NativeRoutingCIDR6   netip.Prefix `key:"ipv6-native-routing-cidr" default:"" later:"masquerading" family:"ipv6" doc:"destinations that pods reach with their own address"`
 	BPFRoot              string       `key:"bpf-root" default:"/sys/fs/bpf" format:"path" doc:"mount point of the BPF file system"`
-	WarmInterfaces       int          `key:"warm-interfaces" default:"4" min:"0" max:"64" doc:"veth pairs kept ready with the program attached, so that a pod does not wait for the attach"`
 
 	// Addresses.
 	IPAM                string         `key:"ipam" default:"cluster-pool" oneof:"kubernetes cluster-pool" doc:"where pod CIDRs come from: the Node object (kubernetes) or the operator's pools (cluster-pool)"`

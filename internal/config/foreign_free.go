@@ -47,7 +47,7 @@ func freeForeignKeys() []foreignGroup {
 			bpf-policy-map-max bpf-policy-stats-map-max bpf-policy-map-full-reconciliation-interval
 			bpf-policy-map-pressure-metrics-threshold bpf-auth-map-max`},
 		{nil, "node addresses need no table of their own", `bpf-node-map-max`},
-		{nil, "tables are allocated as their use demands", `preallocate-bpf-maps bpf-distributed-lru`},
+		{nil, "each table is allocated as its kind needs", `preallocate-bpf-maps bpf-distributed-lru`},
 
 		// Addresses of clouds.
 		{nil, "addresses of cloud interfaces are not part of this version; see ipam", `
@@ -157,14 +157,12 @@ func freeProcessKeys() []foreignGroup {
 			enable-k8s-api-discovery enable-ciliumendpoint-slice`},
 		{nil, "the connection to the API server is watched by the client library", `
 			k8s-heartbeat-timeout k8s-api-server-urls k8s-watcher-queue-size k8s-sync-timeout`},
-		{nil, "the operator uses k8s-client-qps and k8s-client-burst", `
-			operator-k8s-client-qps operator-k8s-client-burst`},
 		{nil, "nodes are not tainted and pods are not restarted by the operator", `
 			agent-not-ready-taint-key remove-cilium-node-taints set-cilium-node-taints set-cilium-is-up-condition
 			unmanaged-pod-watcher-interval pod-restart-selector`},
 		{nil, "clusters are not connected in this version", `clustermesh-config max-connected-clusters`},
 		{nil, "all IP protocols are forwarded", `enable-sctp`},
-		{nil, "VLAN frames are left to the node's stack", `vlan-bpf-bypass`},
+		{nil, "tagged frames from pods are dropped, those of the node are its stack's", `vlan-bpf-bypass`},
 		{nil, "the egress gateway is not part of this version", `
 			egress-gateway-reconciliation-trigger-interval egress-gateway-policy-map-max`},
 		{nil, "VTEPs are not part of this version", `vtep-endpoint vtep-cidr vtep-mask vtep-mac`},

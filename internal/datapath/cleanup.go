@@ -13,12 +13,9 @@ import (
 // returns all of them. What is absent is success.
 func Cleanup(bpfRoot string) error {
 	errs := []error{fib.RemoveAll()}
-	spares, used, err := pair.Inventory()
+	hosts, err := pair.Inventory()
 	errs = append(errs, err)
-	for _, p := range spares {
-		errs = append(errs, pair.Remove(p.Host))
-	}
-	for name := range used {
+	for name := range hosts {
 		errs = append(errs, pair.Remove(name))
 	}
 	errs = append(errs, removeOverlay(), loader.RemoveAll(bpfRoot))

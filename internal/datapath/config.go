@@ -16,7 +16,6 @@ type Config struct {
 	UnreachableRoutes bool
 	Devices           []string // native devices; empty finds them
 	MTU               int      // of the underlay, bytes; 0 takes the devices'
-	WarmInterfaces    int
 	ReconcileInterval time.Duration
 	Log               *slog.Logger
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -14,7 +15,6 @@ import (
 	"github.com/placid-net/placid/internal/agentapi"
 	"github.com/placid-net/placid/internal/datapath/fib"
 	"github.com/placid-net/placid/internal/datapath/loader"
-	"github.com/placid-net/placid/internal/datapath/pair"
 	"github.com/placid-net/placid/internal/datapath/probe"
 	"github.com/placid-net/placid/internal/reconcile"
 	"github.com/placid-net/placid/internal/state"
@@ -27,9 +27,11 @@ type Datapath struct {
 	tables   *state.Tables
 	features []agentapi.Feature
 	loader   *loader.Loader
-	pool     *pair.Pool
-	ready    atomic.Bool
-	readyAt  chan struct{}
+	// devices is held while a pair is made and until it is in the tables, and
+	// while an audit looks for pairs that are not.
+	devices sync.Mutex
+	ready   atomic.Bool
+	readyAt chan struct{}
 
 	endpoints  *reconcile.Loop[netip.Addr, endpointRow]
 	ipcache    *reconcile.Loop[netip.Prefix, netip.Addr]
@@ -68,13 +70,6 @@ func (d *Datapath) Open() error {
 	if d.loader, err = loader.Open(d.node.cfg.BPFRoot, d.node.constants()); err != nil {
 		return err
 	}
-	spares, _, err := pair.Inventory()
-	if err != nil {
-		return err
-	}
-	d.pool = pair.NewPool(pair.PoolConfig{
-		Size: d.node.cfg.WarmInterfaces, MTU: d.node.mtu.Pod, Attach: d.attachPair, Log: d.node.cfg.Log,
-	}, spares)
 	return d.makeLoops()
 }
 
@@ -93,12 +88,6 @@ func (d *Datapath) openDevices() error {
 	}
 	n.overlay, err = ensureOverlay(n.cfg.TunnelPort, n.mtu.Route)
 	return err
-}
-
-// attachPair makes a new pair ready through the links' loop, so that the next
-// audit expects what it finds.
-func (d *Datapath) attachPair(ctx context.Context, p pair.Pair) error {
-	return d.links.Apply(ctx, loader.LinkKey{Device: p.Host, Program: loader.FromPod}, p.Index)
 }
 
 // Run realises the tables until ctx ends. nodesKnown is closed once the node
@@ -142,7 +131,6 @@ func (d *Datapath) commit(ctx context.Context) error {
 	close(d.readyAt)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return d.dropOverlay(ctx) })
-	g.Go(func() error { return d.pool.Run(ctx) })
 	g.Go(func() error { return d.interfaces.Run(ctx) })
 	g.Go(func() error { return d.watchKernel(ctx) })
 	return g.Wait()

@@ -18,41 +18,54 @@ import (
 // makes the endpoint outlive the agent. The cost does not depend on how many
 // endpoints there are. On an error nothing is left.
 func (d *Datapath) Connect(ctx context.Context, ep state.Endpoint, record func(state.Endpoint) error) (state.Endpoint, error) {
-	p, done, err := d.pool.Take(ctx)
-	if err != nil {
-		return state.Endpoint{}, err
-	}
-	defer done()
-	ep.HostIfName, ep.HostIndex, ep.MAC = p.Host, p.Index, p.MAC
 	if ep.MTU == 0 {
 		ep.MTU = d.node.mtu.Route
 	}
-	undo := func(err error) (state.Endpoint, error) {
+	ep, err := d.join(ctx, ep, record)
+	if err == nil {
+		err = d.realise(ctx, ep)
+	}
+	if err != nil && ep.HostIfName == "" {
+		return state.Endpoint{}, err
+	}
+	if err != nil {
 		// What is undone must be undone even when the caller has given up.
 		return state.Endpoint{}, errors.Join(err, d.Disconnect(context.WithoutCancel(ctx), ep))
-	}
-	if ep.Bandwidth.IngressRate > 0 {
-		if err := pair.ShapeIngress(p.Index, ep.Bandwidth.IngressRate, ep.Bandwidth.IngressBurst); err != nil {
-			return undo(err)
-		}
-	}
-	if err := p.Join(ep, ep.MTU); err != nil {
-		return undo(err)
-	}
-	if err := record(ep); err != nil {
-		return undo(err)
-	}
-	if err := d.tables.UpsertEndpoint(ep); err != nil {
-		return undo(err)
-	}
-	if err := d.realise(ctx, ep); err != nil {
-		return undo(err)
 	}
 	return ep, nil
 }
 
+// join makes the pair, attaches the program, configures the pod's side, records
+// the endpoint and puts it into the tables. One pod at a time: the kernel's
+// network lock would not let two do it together anyway.
+func (d *Datapath) join(ctx context.Context, ep state.Endpoint, record func(state.Endpoint) error) (state.Endpoint, error) {
+	d.devices.Lock()
+	defer d.devices.Unlock()
+	p, err := pair.Make(ep.Netns, ep.Attachment.IfName, d.node.mtu.Pod)
+	if err != nil {
+		return ep, err
+	}
+	ep.HostIfName, ep.HostIndex, ep.MAC = p.Host, p.Index, p.MAC
+	// Not through the loop, which would take a link of no endpoint for a left-over.
+	if err := d.loader.Links().Update(ctx, loader.LinkKey{Device: p.Host, Program: loader.FromPod}, p.Index); err != nil {
+		return ep, err
+	}
+	if ep.Bandwidth.IngressRate > 0 {
+		if err := pair.ShapeIngress(p.Index, ep.Bandwidth.IngressRate, ep.Bandwidth.IngressBurst); err != nil {
+			return ep, err
+		}
+	}
+	if err := p.Join(ep, ep.MTU); err != nil {
+		return ep, err
+	}
+	if err := record(ep); err != nil {
+		return ep, err
+	}
+	return ep, d.tables.UpsertEndpoint(ep)
+}
+
 // realise puts the endpoint's rows into the kernel now; the loops would do it a
-// moment later. The program is attached already, by the pool.
+// moment later. The program is attached already.
 func (d *Datapath) realise(ctx context.Context, ep state.Endpoint) error {
 	one := []state.Endpoint{ep}
 	for key, mac := range neighbourRows(one) {

@@ -3,6 +3,7 @@ package datapath
 import (
 	"net/netip"
 	"slices"
+	"sync"
 	"testing"
 
 	"github.com/vishvananda/netlink"
@@ -41,7 +42,7 @@ func TestPruneInterfaces(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ops := interfaceOps{pair.NewPool(pair.PoolConfig{}, nil), tables}
+	ops := interfaceOps{&sync.Mutex{}, tables}
 	n.Do(t, func() {
 		// Out of the table already, but in it when the desired rows were read.
 		repaired, pruneErr := ops.Prune(t.Context(), map[string]int{removing: l.Attrs().Index})

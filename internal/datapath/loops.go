@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"sync"
 
 	"github.com/vishvananda/netlink"
 
@@ -74,7 +75,7 @@ func (d *Datapath) makeLoops() error {
 	d.podRoutes, errs[6] = newLoop(d, "pod-routes", podRoutes, d.desiredPodRoutes)
 	d.neighbours, errs[3] = newLoop(d, "neighbours", neighbours, d.desiredNeighbours)
 	d.links, errs[4] = newLoop(d, "links", d.loader.Links(), d.desiredLinks)
-	d.interfaces, errs[5] = newLoop(d, "interfaces", interfaceOps{d.pool, d.tables}, d.desiredInterfaces)
+	d.interfaces, errs[5] = newLoop(d, "interfaces", interfaceOps{&d.devices, d.tables}, d.desiredInterfaces)
 	return errors.Join(errs[:]...)
 }
 
@@ -111,10 +112,8 @@ func (d *Datapath) desiredNeighbours() (map[fib.NeighbourKey]state.MAC, <-chan s
 }
 
 func (d *Datapath) desiredLinks() (map[loader.LinkKey]int, <-chan struct{}, error) {
-	// In this order: a pair is an endpoint's before it is not the pool's any more.
-	spares := d.pool.Known()
 	eps, changed, err := d.tables.Endpoints()
-	return linkRows(d.node, eps, spares), changed, err
+	return linkRows(d.node, eps), changed, err
 }
 
 func (d *Datapath) desiredInterfaces() (map[string]int, <-chan struct{}, error) {
@@ -136,9 +135,9 @@ func onLink(addr netip.Addr) (index int, ok bool) {
 }
 
 func podDevices() (map[int]bool, error) {
-	_, used, err := pair.Inventory()
-	out := make(map[int]bool, len(used))
-	for _, index := range used {
+	hosts, err := pair.Inventory()
+	out := make(map[int]bool, len(hosts))
+	for _, index := range hosts {
 		out[index] = true
 	}
 	return out, err
@@ -147,8 +146,8 @@ func podDevices() (map[int]bool, error) {
 // interfaceOps removes host sides that no endpoint has: what a killed agent
 // left half-made. It cannot make one, that needs a pod's namespace.
 type interfaceOps struct {
-	pool   *pair.Pool
-	tables *state.Tables
+	devices *sync.Mutex // Datapath's
+	tables  *state.Tables
 }
 
 // Update succeeds when the device exists under its index.
@@ -163,30 +162,25 @@ func (interfaceOps) Update(_ context.Context, name string, index int) error {
 // Delete removes the pair.
 func (interfaceOps) Delete(_ context.Context, name string) error { return pair.Remove(name) }
 
-// Prune removes pairs that are neither an endpoint's nor the pool's.
+// Prune removes pairs that are no endpoint's.
 func (o interfaceOps) Prune(ctx context.Context, desired map[string]int) (int, error) {
-	spares, used, err := pair.Inventory()
+	o.devices.Lock()
+	defer o.devices.Unlock()
+	hosts, err := pair.Inventory()
 	if err != nil {
 		return 0, err
 	}
-	for _, p := range spares {
-		used[p.Host] = p.Index
-	}
-	// Desired alone will not do, it is older than the inventory. In this order: a
-	// pod that is added meanwhile is the pool's until it is in the table.
-	for _, p := range o.pool.Known() {
-		delete(used, p.Host)
-	}
+	// Desired alone will not do: it is older than the inventory.
 	eps, _, err := o.tables.Endpoints()
 	if err != nil {
 		return 0, err
 	}
 	for _, ep := range eps {
-		delete(used, ep.HostIfName)
+		delete(hosts, ep.HostIfName)
 	}
 	var errs []error
 	repaired := 0
-	for name := range used {
+	for name := range hosts {
 		if _, ok := desired[name]; ok {
 			continue // an endpoint until a moment ago: who removes it has begun
 		}

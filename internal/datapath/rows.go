@@ -155,16 +155,11 @@ func neighbourRows(endpoints []state.Endpoint) map[fib.NeighbourKey]state.MAC {
 	return rows
 }
 
-// linkRows are the attachments: every pod, every spare pair, the node's devices.
-func linkRows(n node, endpoints []state.Endpoint, spares []pair.Pair) map[loader.LinkKey]int {
+// linkRows are the attachments: every pod, and the node's devices.
+func linkRows(n node, endpoints []state.Endpoint) map[loader.LinkKey]int {
 	rows := map[loader.LinkKey]int{}
 	for _, ep := range endpoints {
 		rows[loader.LinkKey{Device: ep.HostIfName, Program: loader.FromPod}] = ep.HostIndex
-	}
-	for _, p := range spares {
-		if p.Index != 0 {
-			rows[loader.LinkKey{Device: p.Host, Program: loader.FromPod}] = p.Index
-		}
 	}
 	for _, d := range n.devices {
 		rows[loader.LinkKey{Device: d.Name, Program: loader.FromNetdev}] = d.Index

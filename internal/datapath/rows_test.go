@@ -197,17 +197,16 @@ func TestPodRows(t *testing.T) {
 }
 
 func TestLinkRows(t *testing.T) {
-	spares := []pair.Pair{{Host: "plcs", Index: 30}, {Host: "plcmaking"}}
 	want := map[loader.LinkKey]int{
-		{Device: "plca", Program: loader.FromPod}: 20, {Device: "plcs", Program: loader.FromPod}: 30,
+		{Device: "plca", Program: loader.FromPod}:    20,
 		{Device: "eth0", Program: loader.FromNetdev}: 2, {Device: "eth0", Program: loader.ToNetdev}: 2,
 	}
-	if d := diff(want, linkRows(native(), []state.Endpoint{podA}, spares)); d != "" {
+	if d := diff(want, linkRows(native(), []state.Endpoint{podA})); d != "" {
 		t.Errorf("native links (-want +got):\n%s", d)
 	}
 	want[loader.LinkKey{Device: OverlayDevice, Program: loader.FromOverlay}] = 9
 	want[loader.LinkKey{Device: OverlayDevice, Program: loader.ToOverlay}] = 9
-	if d := diff(want, linkRows(tunnel(), []state.Endpoint{podA}, spares)); d != "" {
+	if d := diff(want, linkRows(tunnel(), []state.Endpoint{podA})); d != "" {
 		t.Errorf("tunnel links (-want +got):\n%s", d)
 	}
 }

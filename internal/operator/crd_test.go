@@ -29,11 +29,11 @@ func establish(t *testing.T, store client.Client) {
 	t.Helper()
 	d, err := get(t.Context(), store, crdName, definition())
 	mustDo(t, err)
-	mustDo(t, unstructured.SetNestedSlice(d.Object, []any{
+	d.Object["status"] = map[string]any{"conditions": []any{
 		map[string]any{"type": "NamesAccepted", "status": "True"},
 		map[string]any{"type": "Established", "status": "True"},
-	}, "status", "conditions"))
-	mustDo(t, store.Update(t.Context(), d))
+	}}
+	mustDo(t, store.Status().Update(t.Context(), d))
 }
 
 func TestInstallCRDWaitsUntilEstablished(t *testing.T) {

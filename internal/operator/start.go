@@ -19,7 +19,7 @@ import (
 // ends. The error is ErrConfig when the configuration cannot work.
 func Start(ctx context.Context, cfg config.Config, version string, log *slog.Logger) error {
 	rc, err := k8s.Connection{
-		Kubeconfig: cfg.KubeconfigPath, APIServer: cfg.APIServerURL, QPS: cfg.ClientQPS, Burst: cfg.ClientBurst,
+		Kubeconfig: cfg.KubeconfigPath, APIServer: cfg.APIServerURL, QPS: cfg.OperatorClientQPS, Burst: cfg.OperatorClientBurst,
 		UserAgent: operatorName + "/" + version,
 	}.RESTConfig()
 	if err != nil {

@@ -62,7 +62,7 @@ func (l *lab) testCleanup(t *testing.T, h host) {
 func (l *lab) wantNoTrace(t *testing.T, h host) {
 	t.Helper()
 	for what, script := range map[string]string{
-		"devices":           `ip -o link show | grep -E ' (plc|plp|placid)' || true`,
+		"devices":           `ip -o link show | grep -E ' (plc|placid)' || true`,
 		"IPv4 routes":       `ip route show table all | grep -E 'proto 8[01] ' || true`,
 		"IPv6 routes":       `ip -6 route show table all | grep -E 'proto 8[01] ' || true`,
 		"pins":              `find /sys/fs/bpf -mindepth 1 ! -name "*.debug"`,

@@ -78,7 +78,7 @@ func endpointTable(results []Result) report.Table {
 func cell(results []Result, fits func(Result) bool) string {
 	for _, r := range results {
 		if fits(r) {
-			return fmt.Sprintf("%.0f / %.0f", r.Min, r.Median)
+			return fmt.Sprintf("%.0f / %.0f", max(0, r.Min), max(0, r.Median)) // the empty program may be unlucky
 		}
 	}
 	return "–"

@@ -180,9 +180,9 @@ func redirect(in *netlab.Namespace, from, to string) (l link.Link, _ error) {
 		if err = spec.Variables[bpf.BenchVarPeerIfindex].Set(uint32(target.Index)); err != nil {
 			return err
 		}
-		coll, err := ebpf.NewCollection(spec)
-		if err != nil {
-			return err
+		coll, loadErr := ebpf.NewCollection(spec)
+		if loadErr != nil {
+			return loadErr
 		}
 		defer coll.Close()
 		l, err = link.AttachTCX(link.TCXOptions{

@@ -61,7 +61,9 @@ func (o Links) Delete(_ context.Context, key LinkKey) error {
 	return nil
 }
 
-// Prune updates every desired link and unpins the others.
+// Prune updates every desired link and unpins the others, except those of pod
+// devices that exist: such a pod is being added, and desired is older. A device
+// that is nobody's is removed as a whole, and its link ends with it.
 func (o Links) Prune(ctx context.Context, desired map[LinkKey]int) (int, error) {
 	entries, err := os.ReadDir(filepath.Join(o.l.root, "links"))
 	if err != nil {
@@ -71,7 +73,7 @@ func (o Links) Prune(ctx context.Context, desired map[LinkKey]int) (int, error) 
 	repaired := 0
 	for _, e := range entries {
 		key := keyOfPin(e.Name())
-		if _, ok := desired[key]; ok {
+		if _, ok := desired[key]; ok || key.Program == FromPod && o.alive(key) {
 			continue
 		}
 		if err := o.Delete(ctx, key); err != nil {
@@ -92,6 +94,17 @@ func (o Links) Prune(ctx context.Context, desired map[LinkKey]int) (int, error) 
 		}
 	}
 	return repaired, errors.Join(errs...)
+}
+
+// alive tells whether the device that the pinned link was made for exists.
+func (o Links) alive(key LinkKey) bool {
+	pinned, err := link.LoadPinnedLink(o.path(key), nil)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = pinned.Close() }()
+	info, err := pinned.Info()
+	return err == nil && info.TCX() != nil && info.TCX().Ifindex != 0
 }
 
 // ensure tells whether it had to change anything.

@@ -88,7 +88,7 @@ func (c *cluster) newNode(t testing.TB, underlay *netlink.Handle, i int, o optio
 	}
 	n.cfg = datapath.Config{
 		NodeName: n.row.Name, BPFRoot: testutil.BPFFS(t), IPv4: true, IPv6: true, Tunnel: o.tunnel,
-		TunnelPort: 8472, AutoDirectRoutes: true, ReconcileInterval: auditInterval, WarmInterfaces: 1,
+		TunnelPort: 8472, AutoDirectRoutes: true, ReconcileInterval: auditInterval,
 	}
 	if o.change != nil {
 		o.change(&n.cfg)

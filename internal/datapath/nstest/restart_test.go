@@ -25,7 +25,6 @@ import (
 	"github.com/placid-net/placid/internal/datapath"
 	"github.com/placid-net/placid/internal/datapath/abi"
 	"github.com/placid-net/placid/internal/datapath/loader"
-	"github.com/placid-net/placid/internal/datapath/pair"
 	"github.com/placid-net/placid/internal/testutil"
 )
 
@@ -222,17 +221,14 @@ func TestKillUnderLoad(t *testing.T) {
 	}
 }
 
-// sameKernel compares links and maps with what they were. Those of spare pairs
-// and of the overlay may change with the settings.
+// sameKernel compares links and maps with what they were. Those of the overlay
+// may change with the settings.
 func (n *node) sameKernel(t testing.TB, links, tables map[string]uint32, all bool) {
 	t.Helper()
 	links2, _, tables2 := n.kernelIDs(t)
 	for pin, id := range links {
 		got, ok := links2[pin]
-		spare := strings.HasPrefix(pin, pair.HostPrefix) && !slices.ContainsFunc(n.pods, func(p *pod) bool {
-			return strings.HasPrefix(pin, p.ep.HostIfName+":")
-		})
-		mayGo := !all && (spare || strings.HasPrefix(pin, datapath.OverlayDevice))
+		mayGo := !all && strings.HasPrefix(pin, datapath.OverlayDevice)
 		if got != id && (ok || !mayGo) {
 			t.Errorf("link %s was %d, is %d", pin, id, got)
 		}
@@ -362,8 +358,10 @@ func TestWithoutAPIServer(t *testing.T) {
 			c.nodes[1].start(t)
 			must(t, n.tryOpen(t, nil, true))
 			time.Sleep(500 * time.Millisecond)
-			if pins := n.pins(t, "links"); len(pins) > 0 {
-				t.Errorf("a new node attached %v before it knew the nodes", pins)
+			for _, ctl := range n.status(t).Controllers {
+				if ctl.Name == "ipcache" && !ctl.LastSuccess.IsZero() {
+					t.Error("a new node filled the ipcache before it knew the nodes")
+				}
 			}
 			n.must(t, "ReleaseNodes", None{})
 			n.waitReady(t)
@@ -383,11 +381,11 @@ func TestWithoutAPIServer(t *testing.T) {
 	}
 }
 
-// settle waits until the spare pool is full, so that no link is added later.
+// settle waits until every pod has its link, and nobody else one.
 func (n *node) settle(t testing.TB) {
 	t.Helper()
-	waitFor(t, "the spare pool to fill", func() bool {
-		return strings.Count(strings.Join(n.pins(t, "links"), "\n"), "plc") == len(n.pods)+n.cfg.WarmInterfaces
+	waitFor(t, "one link a pod", func() bool {
+		return strings.Count(strings.Join(n.pins(t, "links"), "\n"), "plc") == len(n.pods)
 	})
 }
 

@@ -119,7 +119,7 @@ func TestCleanup(t *testing.T) {
 			n.spawn(t, nil)
 			for range 2 { // again is fine
 				n.must(t, "Cleanup", n.cfg.BPFRoot)
-				for _, prefix := range []string{pair.HostPrefix, pair.SparePrefix, datapath.OverlayDevice} {
+				for _, prefix := range []string{pair.HostPrefix, datapath.OverlayDevice} {
 					if left := n.devices(t, prefix); len(left) > 0 {
 						t.Errorf("devices are left: %v", left)
 					}

@@ -3,7 +3,8 @@
 //
 // Invariants:
 //   - Every host side has the same MAC, the gateway's: each pod's link is its own.
-//   - A pair is ready (program attached, pinned) before a pod can send on it.
-//   - Pairs that no pod has yet keep their other end (plp*) in the node's
-//     namespace, which is how a restarted agent tells them from those in use.
+//   - The pod side is made in the pod's namespace: moving a device from one to
+//     another takes the kernel two grace periods of 10 ms.
+//   - A host side is down until its program is attached, so no packet passes it
+//     unseen.
 package pair

@@ -1,7 +1,6 @@
 package pair
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -13,14 +12,14 @@ import (
 	"github.com/placid-net/placid/internal/state"
 )
 
-// ErrIfNameTaken is returned when the pod has an interface of that name already.
-var ErrIfNameTaken = errors.New("interface name is taken")
-
-// Join moves the pod side of p into the endpoint's network namespace and
-// configures it there: name, addresses (/32 and /128), default routes through
-// the gateways with routeMTU, permanent neighbours, bandwidth. The host side is
-// up when it returns. On an error the pair is not usable and is to be removed.
+// Join brings the host side up and configures the pod side, which Make left in
+// the endpoint's network namespace: addresses (/32 and /128), default routes
+// through the gateways with routeMTU, permanent neighbours, bandwidth. On an
+// error the pair is not usable and is to be removed.
 func (p Pair) Join(ep state.Endpoint, routeMTU int) error {
+	if err := p.up(ep.Pod.String()); err != nil {
+		return err
+	}
 	ns, err := netns.GetFromPath(ep.Netns)
 	if err != nil {
 		return fmt.Errorf("open network namespace %s: %w", ep.Netns, err)
@@ -31,31 +30,14 @@ func (p Pair) Join(ep state.Endpoint, routeMTU int) error {
 		return fmt.Errorf("enter network namespace %s: %w", ep.Netns, err)
 	}
 	defer h.Close()
-	if _, err = h.LinkByName(ep.Attachment.IfName); err == nil {
-		return fmt.Errorf("%w: %s in %s: an earlier attachment was not removed (CNI DEL), or another plugin made it",
-			ErrIfNameTaken, ep.Attachment.IfName, ep.Netns)
-	}
-	peer, err := netlink.LinkByName(p.Peer)
-	if err != nil {
-		return fmt.Errorf("find %s: %w", p.Peer, err)
-	}
-	if err := netlink.LinkSetNsFd(peer, int(ns)); err != nil {
-		return fmt.Errorf("move %s to %s: %w", p.Peer, ep.Netns, err)
-	}
-	if err := p.up(ep.Pod.String()); err != nil {
-		return err
-	}
-	return configure(h, p.Peer, ep, routeMTU)
+	return configure(h, ep, routeMTU)
 }
 
-// configure sets up the pod side, which h's namespace knows as peer.
-func configure(h *netlink.Handle, peer string, ep state.Endpoint, routeMTU int) error {
-	l, err := h.LinkByName(peer)
+// configure sets up the pod side in h's namespace.
+func configure(h *netlink.Handle, ep state.Endpoint, routeMTU int) error {
+	l, err := h.LinkByName(ep.Attachment.IfName)
 	if err != nil {
-		return fmt.Errorf("find %s in the pod: %w", peer, err)
-	}
-	if err := h.LinkSetName(l, ep.Attachment.IfName); err != nil {
-		return fmt.Errorf("name it %s in the pod: %w", ep.Attachment.IfName, err)
+		return fmt.Errorf("find %s in the pod: %w", ep.Attachment.IfName, err)
 	}
 	if ep.Bandwidth.EgressRate > 0 {
 		if err := shape(h, l.Attrs().Index, ep.Bandwidth.EgressRate, ep.Bandwidth.EgressBurst); err != nil {

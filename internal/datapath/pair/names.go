@@ -8,11 +8,8 @@ import (
 	"github.com/placid-net/placid/internal/state"
 )
 
-// Prefixes of device names; 8 hexadecimal digits follow.
-const (
-	HostPrefix  = "plc"
-	SparePrefix = "plp"
-)
+// HostPrefix begins the names of host sides; 8 hexadecimal digits follow.
+const HostPrefix = "plc"
 
 // RouterMAC is the MAC of every host side and so of every pod's gateway:
 // locally administered, then "PLCD" and a one.

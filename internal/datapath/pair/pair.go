@@ -8,48 +8,56 @@ import (
 	"strings"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
 	"github.com/placid-net/placid/internal/datapath/dump"
 	"github.com/placid-net/placid/internal/state"
 )
 
-// Pair is a pair of devices. Peer is the name of the pod side while it is still
-// in the node's namespace.
+// ErrIfNameTaken is returned when the pod has an interface of that name already.
+var ErrIfNameTaken = errors.New("interface name is taken")
+
+// Pair is a pair of devices, by its host side.
 type Pair struct {
 	Host  string
-	Index int // of the host side
-	Peer  string
+	Index int       // of the host side
 	MAC   state.MAC // of the pod side
-	MTU   int       // of both, bytes of L3
 }
 
-// newPair names a pair that does not exist yet.
-func newPair(mtu int) Pair {
-	suffix := randomSuffix()
-	return Pair{Host: HostPrefix + suffix, Peer: SparePrefix + suffix, MAC: randomMAC(), MTU: mtu}
-}
-
-// create makes the pair, both ends in this namespace and down, and fills in Index.
-func (p *Pair) create() error {
-	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.MTU, attrs.HardwareAddr = p.Host, p.MTU, macAddr(RouterMAC())
-	veth := &netlink.Veth{
-		LinkAttrs: attrs, PeerName: p.Peer, PeerMTU: uint32(p.MTU), PeerHardwareAddr: macAddr(p.MAC),
+// Make makes a pair, both sides down: the host side in this network namespace,
+// the pod side, named ifName, in the one at the path ns. mtu is of both, in
+// bytes of L3.
+func Make(ns, ifName string, mtu int) (Pair, error) {
+	pod, err := netns.GetFromPath(ns)
+	if err != nil {
+		return Pair{}, fmt.Errorf("open network namespace %s: %w", ns, err)
 	}
-	if err := netlink.LinkAdd(veth); err != nil {
-		return fmt.Errorf("create pair %s: %w", p.Host, err)
+	defer func() { _ = pod.Close() }()
+	p := Pair{Host: HostPrefix + randomSuffix(), MAC: randomMAC()}
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.MTU, attrs.HardwareAddr = p.Host, mtu, macAddr(RouterMAC())
+	err = netlink.LinkAdd(&netlink.Veth{
+		LinkAttrs: attrs, PeerName: ifName, PeerMTU: uint32(mtu), PeerHardwareAddr: macAddr(p.MAC),
+		PeerNamespace: netlink.NsFd(pod),
+	})
+	if errors.Is(err, unix.EEXIST) {
+		return Pair{}, fmt.Errorf("%w: %s in %s: an earlier attachment was not removed (CNI DEL), or another plugin made it",
+			ErrIfNameTaken, ifName, ns)
+	}
+	if err != nil {
+		return Pair{}, fmt.Errorf("create pair %s with %s in %s: %w", p.Host, ifName, ns, err)
 	}
 	l, err := netlink.LinkByName(p.Host)
 	if err != nil {
-		return fmt.Errorf("find new pair %s: %w", p.Host, err)
+		return Pair{}, fmt.Errorf("find new pair %s: %w", p.Host, err)
 	}
 	p.Index = l.Attrs().Index
 	// The host side speaks no IPv6 of its own: no address, no listener reports.
 	if err := writeSysctl("net/ipv6/conf/"+p.Host+"/addr_gen_mode", "1"); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
+		return Pair{}, errors.Join(err, Remove(p.Host))
 	}
-	return nil
+	return p, nil
 }
 
 // Remove deletes the pair by its host side. An absent pair is success.
@@ -67,36 +75,19 @@ func Remove(host string) error {
 	return nil
 }
 
-// Inventory lists the host sides of this namespace: spares, which no pod has
-// yet, and used ones by name with their index.
-func Inventory() (spares []Pair, used map[string]int, err error) {
+// Inventory lists the host sides of this namespace by name, with their index.
+func Inventory() (map[string]int, error) {
 	links, err := dump.Whole(netlink.LinkList)
 	if err != nil {
-		return nil, nil, fmt.Errorf("list devices: %w", err)
+		return nil, fmt.Errorf("list devices: %w", err)
 	}
-	peers := map[string]*netlink.LinkAttrs{}
+	out := map[string]int{}
 	for _, l := range links {
-		if after, ok := strings.CutPrefix(l.Attrs().Name, SparePrefix); ok {
-			peers[after] = l.Attrs()
+		if a := l.Attrs(); strings.HasPrefix(a.Name, HostPrefix) && l.Type() == "veth" {
+			out[a.Name] = a.Index
 		}
 	}
-	used = map[string]int{}
-	for _, l := range links {
-		a := l.Attrs()
-		suffix, ok := strings.CutPrefix(a.Name, HostPrefix)
-		if !ok || l.Type() != "veth" {
-			continue
-		}
-		peer := peers[suffix]
-		if peer == nil {
-			used[a.Name] = a.Index
-			continue
-		}
-		spares = append(spares, Pair{
-			Host: a.Name, Index: a.Index, Peer: peer.Name, MAC: state.MAC(peer.HardwareAddr), MTU: a.MTU,
-		})
-	}
-	return spares, used, nil
+	return out, nil
 }
 
 func writeSysctl(key, value string) error {

@@ -1,10 +1,8 @@
 package pair
 
 import (
-	"log/slog"
 	"math"
 	"net/netip"
-	"slices"
 	"testing"
 
 	"github.com/placid-net/placid/internal/state"
@@ -47,29 +45,5 @@ func TestAddresses(t *testing.T) {
 			t.Fatalf("MAC %s is not locally administered and unicast, or comes twice", m)
 		}
 		seen[m] = true
-	}
-	if p := newPair(1400); len(p.Host) != 11 || p.Host[3:] != p.Peer[3:] || p.MTU != 1400 || p.Index != 0 {
-		t.Errorf("new pair %+v", p)
-	}
-}
-
-// TestPoolAdopts decides which pairs of an earlier agent go on as spares.
-func TestPoolAdopts(t *testing.T) {
-	left := []Pair{{Host: "plc1", MTU: 1500}, {Host: "plc2", MTU: 9000}, {Host: "plc3", MTU: 1500}, {Host: "plc4", MTU: 1500}}
-	p := NewPool(PoolConfig{Size: 2, MTU: 1500, Log: slog.New(slog.DiscardHandler)}, left)
-	if got := p.Known(); !slices.Equal(got, []Pair{left[0], left[2]}) {
-		t.Errorf("known are %+v", got)
-	}
-	pair, done, err := p.Take(t.Context())
-	if err != nil || pair != left[2] {
-		t.Fatalf("Take = %+v, %v", pair, err)
-	}
-	if got := p.Known(); len(got) != 2 || p.wants() {
-		t.Errorf("while it is joined: known %+v, wants %t", got, p.wants())
-	}
-	done()
-	done()
-	if got := p.Known(); !slices.Equal(got, left[:1]) || !p.wants() {
-		t.Errorf("when it is an endpoint: known %+v, wants %t", got, p.wants())
 	}
 }

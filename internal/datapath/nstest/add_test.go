@@ -11,7 +11,6 @@ import (
 
 	"github.com/vishvananda/netlink"
 
-	"github.com/placid-net/placid/internal/datapath"
 	"github.com/placid-net/placid/internal/datapath/pair"
 	"github.com/placid-net/placid/internal/state"
 )
@@ -34,104 +33,47 @@ func (n *node) devices(t testing.TB, prefix string) []string {
 	return out
 }
 
-func warm(size int) options {
-	return options{change: func(c *datapath.Config) { c.WarmInterfaces = size }}
-}
-
-// TestSparePairs follows the pairs that wait for pods through restarts.
-func TestSparePairs(t *testing.T) {
-	c := newCluster(t, warm(3))
+// TestManyPodsAtOnce adds and removes pods together.
+func TestManyPodsAtOnce(t *testing.T) {
+	c := newCluster(t, options{})
 	n := c.nodes[0]
 	n.start(t)
 	n.settle(t)
-	before := n.devices(t, pair.SparePrefix)
-	links, _, tables := n.kernelIDs(t)
-	if len(before) != 3 {
-		t.Fatalf("spares are %v, want 3", before)
+	const count = 8
+	var wg sync.WaitGroup
+	pods := make([]*pod, count)
+	errs := make([]error, count)
+	for i := range pods {
+		pods[i] = n.newPod(t)
 	}
-	t.Run("they survive a restart", func(t *testing.T) {
-		n.restart(t)
-		n.quiet(t)
-		if got := n.devices(t, pair.SparePrefix); !slices.Equal(got, before) {
-			t.Errorf("spares were %v, are %v", before, got)
-		}
-		n.sameKernel(t, links, tables, true)
-	})
-	p := n.newPod(t)
-	t.Run("one is used and replaced", func(t *testing.T) {
-		n.connect(t, p)
-		if !slices.ContainsFunc(before, func(s string) bool {
-			return strings.Contains(s, strings.TrimPrefix(p.ep.HostIfName, pair.HostPrefix))
-		}) {
-			t.Errorf("%s is none of the spares %v", p.ep.HostIfName, before)
-		}
-		n.settle(t)
-		ping(t, n.Netns, p.addr(false), 56)
-	})
-	t.Run("those of another MTU go", func(t *testing.T) {
-		n.kill(t)
-		n.cfg.MTU = 1400
-		n.start(t)
-		waitFor(t, "spares of the new MTU alone", func() bool {
-			got := n.devices(t, pair.SparePrefix)
-			return len(got) == 3 && !slices.ContainsFunc(got, func(s string) bool { return !strings.HasSuffix(s, " mtu 1400") })
-		})
-		n.quietSince(t, n.status(t).Controllers)
-	})
-	t.Run("too many go", func(t *testing.T) {
-		n.kill(t)
-		n.cfg.WarmInterfaces = 1
-		n.start(t)
-		waitFor(t, "one spare", func() bool { return len(n.devices(t, pair.SparePrefix)) == 1 })
-		n.must(t, "Check", n.pods[0].ep)
-	})
-}
-
-// TestManyPodsAtOnce takes more pairs than there are spares.
-func TestManyPodsAtOnce(t *testing.T) {
-	for _, size := range []int{0, 2} {
-		t.Run(fmt.Sprintf("%d spares", size), func(t *testing.T) {
-			c := newCluster(t, warm(size))
-			n := c.nodes[0]
-			n.start(t)
-			n.settle(t)
-			const count = 8
-			var wg sync.WaitGroup
-			pods := make([]*pod, count)
-			errs := make([]error, count)
-			for i := range pods {
-				pods[i] = n.newPod(t)
-			}
-			for i, p := range pods {
-				wg.Go(func() { errs[i] = n.rpc.Call("Node.Connect", ConnectArgs{Endpoint: p.ep}, &p.ep) })
-			}
-			wg.Wait()
-			must(t, errors.Join(errs...))
-			n.pods = pods
-			for _, p := range pods {
-				n.must(t, "Check", p.ep)
-				ping(t, pods[0].Netns, p.addr(true), 56)
-			}
-			n.settle(t)
-			for i, p := range pods {
-				wg.Go(func() { errs[i] = n.rpc.Call("Node.Disconnect", p.ep, &None{}) })
-			}
-			wg.Wait()
-			must(t, errors.Join(errs...))
-			n.pods = nil
-			n.settle(t)
-			if got := n.devices(t, pair.HostPrefix); len(got) != size {
-				t.Errorf("after all DELs these are left: %v", got)
-			}
-			n.quiet(t)
-		})
+	for i, p := range pods {
+		wg.Go(func() { errs[i] = n.rpc.Call("Node.Connect", ConnectArgs{Endpoint: p.ep}, &p.ep) })
 	}
+	wg.Wait()
+	must(t, errors.Join(errs...))
+	n.pods = pods
+	for _, p := range pods {
+		n.must(t, "Check", p.ep)
+		ping(t, pods[0].Netns, p.addr(true), 56)
+	}
+	n.settle(t)
+	for i, p := range pods {
+		wg.Go(func() { errs[i] = n.rpc.Call("Node.Disconnect", p.ep, &None{}) })
+	}
+	wg.Wait()
+	must(t, errors.Join(errs...))
+	n.pods = nil
+	n.settle(t)
+	if got := n.devices(t, pair.HostPrefix); len(got) > 0 {
+		t.Errorf("after all DELs these are left: %v", got)
+	}
+	n.quiet(t)
 }
 
 // TestHalfMade ends an ADD in its middle, by an error and by SIGKILL: nothing
 // of it stays, and the next ADD of the same pod works.
 func TestHalfMade(t *testing.T) {
-	c := newCluster(t, warm(1))
+	c := newCluster(t, options{})
 	n := c.nodes[0]
 	n.start(t)
 	n.settle(t)
@@ -142,7 +84,7 @@ func TestHalfMade(t *testing.T) {
 		t.Helper()
 		waitFor(t, "the half-made pair to go", func() bool {
 			_, err := p.Run(t, "ip", "link", "show", "eth0")
-			return err != nil && len(n.devices(t, pair.HostPrefix)) == len(n.pods)+n.cfg.WarmInterfaces
+			return err != nil && len(n.devices(t, pair.HostPrefix)) == len(n.pods)
 		})
 		for _, addr := range p.ep.Addrs() {
 			out, _ := n.Run(t, "ip", "route", "show", netip.PrefixFrom(addr, addr.BitLen()).String())
