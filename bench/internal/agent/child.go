@@ -41,7 +41,7 @@ const (
 	pace     = 100 * time.Millisecond
 	parallel = 10
 	settle   = 5 * time.Second // before memory is read
-	refill   = 2 * time.Second // before a burst, so that it begins with all spares
+	quiet    = 2 * time.Second // before many calls, so that nothing of the last is under way
 )
 
 // Child is the process inside the node: it reads a Spec, measures, and writes
@@ -209,7 +209,7 @@ func (m *measurement) deletes(ctx context.Context) error {
 }
 
 func (m *measurement) burst(ctx context.Context) (err error) {
-	if err = sleep(ctx, refill); err != nil {
+	if err = sleep(ctx, quiet); err != nil {
 		return err
 	}
 	if m.results.Burst, err = m.each(ctx, "ADD", 1); err != nil {
@@ -220,7 +220,7 @@ func (m *measurement) burst(ctx context.Context) (err error) {
 }
 
 func (m *measurement) atOnce(ctx context.Context) (err error) {
-	if err = sleep(ctx, refill); err != nil {
+	if err = sleep(ctx, quiet); err != nil {
 		return err
 	}
 	if m.results.Parallel, err = m.each(ctx, "ADD", parallel); err != nil {

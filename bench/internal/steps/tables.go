@@ -11,11 +11,11 @@ import (
 func Tables(r Results) []report.Table {
 	t := report.Table{
 		Title: fmt.Sprintf("Milliseconds, median (p90) of %d; a pod does not wait for those in italics.", rounds),
-		Head:  []string{"step", "a spare pair's end is moved to the pod", "the pair is made with its end in the pod"},
+		Head:  []string{"step", "the pair is made with its end in the pod (Placid)", "a spare pair's end is moved to the pod"},
 	}
 	var moved, made float64
 	for _, s := range Steps() {
-		t.Add(s.Name, cell(r.Moved[s.Name], s.MovedWait), cell(r.Made[s.Name], s.MadeWait))
+		t.Add(s.Name, cell(r.Made[s.Name], s.MadeWait), cell(r.Moved[s.Name], s.MovedWait))
 		if s.MovedWait {
 			moved += stats.Median(r.Moved[s.Name])
 		}
@@ -23,7 +23,7 @@ func Tables(r Results) []report.Table {
 			made += stats.Median(r.Made[s.Name])
 		}
 	}
-	t.Add("**what a pod waits for**", fmt.Sprintf("**%.1f**", moved), fmt.Sprintf("**%.1f**", made))
+	t.Add("**what a pod waits for**", fmt.Sprintf("**%.1f**", made), fmt.Sprintf("**%.1f**", moved))
 	return []report.Table{t}
 }
 
