@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 sums() {
-  find internal/datapath api deploy/crd -type f \
+  find internal/datapath bench/internal api deploy/crd -type f \
     \( -name '*_bpfel.go' -o -name '*_bpfel.o' -o -name 'zz_generated*.go' -o -path 'deploy/crd/*.yaml' \) \
     -exec sha256sum {} + | LC_ALL=C sort -k 2
 }

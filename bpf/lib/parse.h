@@ -75,12 +75,45 @@ static __always_inline bool is_mapped_ip4(const union addr *addr)
 	return !(addr->w[0] | addr->w[1]) && addr->w[2] == bpf_htonl(0xffff);
 }
 
-/* Bring the headers of a scattered packet into the directly readable part. */
+/*
+ * Whether a TCP segment's headers are directly readable already. What a pod's
+ * own stack sends has its payload elsewhere and its headers whole.
+ */
+static __always_inline bool has_direct_headers(struct __sk_buff *ctx)
+{
+	struct iphdr *ip4 = data_of(ctx) + ETH_HLEN;
+	struct ipv6hdr *ip6 = data_of(ctx) + ETH_HLEN;
+	void *end = data_end_of(ctx), *l4;
+	struct tcphdr *tcp;
+	__u8 proto;
+
+	if (ctx->protocol == bpf_htons(ETH_P_IP)) {
+		if ((void *)(ip4 + 1) > end)
+			return false;
+		proto = ip4->protocol;
+		l4 = (void *)ip4 + ip4->ihl * 4;
+	} else {
+		if ((void *)(ip6 + 1) > end)
+			return false;
+		proto = ip6->nexthdr;
+		l4 = ip6 + 1;
+	}
+	tcp = l4;
+	if (proto != IPPROTO_TCP || (void *)(tcp + 1) > end)
+		return false;
+	return l4 + tcp->doff * 4 <= end;
+}
+
+/*
+ * Bring the headers of a scattered packet into the directly readable part. The
+ * kernel copies the head of a packet that its sender still holds for that: not
+ * where nothing is missing.
+ */
 static __always_inline void linearise_headers(struct __sk_buff *ctx)
 {
 	__u32 direct = ctx->data_end - ctx->data;
 
-	if (direct < HEADERS_MAX && direct < ctx->len)
+	if (direct < HEADERS_MAX && direct < ctx->len && !has_direct_headers(ctx))
 		bpf_skb_pull_data(ctx, ctx->len < HEADERS_MAX ? ctx->len : HEADERS_MAX);
 }
 

@@ -192,11 +192,11 @@ func (a *Agent) followCIDRs(ctx context.Context) error {
 				continue
 			}
 			if err := a.addresses.alloc.SetCIDRs(n.PodCIDRs, a.now()); err != nil {
-				a.log.Error("take pod CIDRs", "podCidRs", n.PodCIDRs, "error", err)
+				a.log.Error("take pod CIDRs", "cidrs", n.PodCIDRs, "error", err)
 				continue
 			}
 			have = n.PodCIDRs
-			a.log.Info("pod CIDRs", "podCidRs", have)
+			a.log.Info("pod CIDRs", "cidrs", have)
 		}
 		select {
 		case <-ctx.Done():
