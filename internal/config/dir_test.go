@@ -5,9 +5,12 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // A mounted ConfigMap: a hidden directory with the files, a link to it that is
@@ -97,12 +100,20 @@ func TestReadDirUnreadable(t *testing.T) {
 	_, err := Load(Sources{Dir: file})
 	wantLines(t, err, []string{"config-dir=", "not a directory"})
 
-	if os.Geteuid() == 0 {
-		t.Skip("root reads files of any mode")
-	}
 	dir := dirWith(t, map[string]string{"mtu": "1400"})
 	if err = os.Chmod(filepath.Join(dir, "mtu"), 0); err != nil {
 		t.Fatal(err)
+	}
+	if os.Geteuid() == 0 { // root reads files of any mode
+		if err = os.Chmod(filepath.Dir(dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		if err = unix.Setfsuid(65534); err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = unix.Setfsuid(0) }()
 	}
 	_, err = Load(Sources{Dir: dir})
 	wantLines(t, err, []string{`"mtu" (file ` + dir + "/mtu)", "permission denied"})

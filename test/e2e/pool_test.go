@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/placid-net/placid/internal/agentapi"
+	"github.com/placid-net/placid/internal/state"
 )
 
 // waitingPods is how many pods more than addresses there are.
@@ -103,6 +104,15 @@ func (l *lab) eventSays(t *testing.T, kind, name, reason string, texts ...string
 func (l *lab) testVacant(t *testing.T, c cast, unreachable bool) {
 	gone := l.startPods(t, barePod("gone", c.a.node.name))[0]
 	l.kubectl(t, "-n", namespace, "delete", "pod", gone.name)
+	// The API server forgets a pod without a grace period before its node does.
+	eventually(t, time.Minute, "the node takes its interface away", func() error {
+		for _, ep := range placidJSON[[]state.Endpoint](t, l, gone.node, "endpoint", "list") {
+			if ep.Pod.Name == gone.name {
+				return fmt.Errorf("endpoint %d is still there", ep.ID)
+			}
+		}
+		return nil
+	})
 	answers := [2]string{"Destination Host Unreachable", "Destination unreachable: Address unreachable"}
 	for _, f := range families {
 		request := []string{"ping", "-n", "-c", "2", "-i", "0.3", "-W", "1", gone.addrs[f].String()}

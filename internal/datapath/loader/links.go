@@ -63,7 +63,8 @@ func (o Links) Delete(_ context.Context, key LinkKey) error {
 
 // Prune updates every desired link and unpins the others, except those of pod
 // devices that exist: such a pod is being added, and desired is older. A device
-// that is nobody's is removed as a whole, and its link ends with it.
+// that is nobody's is removed as a whole, and its link ends with it; the name
+// that is left of the link then is no damage, and does not count as mended.
 func (o Links) Prune(ctx context.Context, desired map[LinkKey]int) (int, error) {
 	entries, err := os.ReadDir(filepath.Join(o.l.root, "links"))
 	if err != nil {
@@ -80,7 +81,9 @@ func (o Links) Prune(ctx context.Context, desired map[LinkKey]int) (int, error) 
 			errs = append(errs, err)
 			continue
 		}
-		repaired++
+		if key.Program != FromPod {
+			repaired++
+		}
 	}
 	for key, ifindex := range desired {
 		changed, err := o.ensure(key, ifindex)
