@@ -11,7 +11,7 @@ ROOT_PACKAGES := ./internal/datapath/... ./internal/agent/...
 UNIT_PACKAGES  = $(shell go list ./... | grep -vE '/internal/(datapath|agent)(/|$$)|/test/')
 
 .NOTPARALLEL:
-.PHONY: help build generate check-generate format lint test test-unit test-datapath test-cluster demo lab lab-down bench clean
+.PHONY: help build generate check-generate format lint test test-unit test-datapath test-cluster demo lab lab-build lab-down bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,7 +39,7 @@ lint: ## run all linters on Go, C and shell
 	clang-format --dry-run -Werror $(C_FILES)
 	tools/shell-scripts.sh | xargs shellcheck --external-sources --source-path=SCRIPTDIR
 
-test: lint check-generate test-unit test-datapath test-cluster ## run everything, as CI does
+test: lint check-generate lab-build test-unit test-datapath test-cluster ## run everything, as CI does
 
 test-unit: ## test the packages that need no root
 	@tools/deps.sh gcc libc6-dev
@@ -54,6 +54,9 @@ test-cluster: ## test in a real Kubernetes on this machine; root
 
 demo: ## show Placid at work in a two-node Kubernetes, then take it away; root
 	test/lab/demo
+
+lab-build: ## build what the lab runs, unless it is in the cache
+	$(LAB) build
 
 lab: ## start a two-node Kubernetes with Placid, and leave it up; root
 	$(LAB) up --version $(VERSION)
