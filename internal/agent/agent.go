@@ -322,7 +322,7 @@ func Cleanup(cfg config.Config) error {
 	if cfg.CNIConfPath != "" {
 		errs = append(errs, cni.RemoveConf(cfg.CNIConfPath), cni.RestoreConfs(filepath.Dir(cfg.CNIConfPath)))
 	}
-	errs = append(errs, datapath.Cleanup(cfg.BPFRoot), os.RemoveAll(cfg.StateDir))
+	errs = append(errs, datapath.Cleanup(cfg.BPFRoot), removeState(cfg.StateDir))
 	if cfg.CNIBinDir != "" {
 		errs = append(errs, removeFile(filepath.Join(cfg.CNIBinDir, cniBinary)))
 	}
