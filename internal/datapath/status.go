@@ -2,7 +2,6 @@ package datapath
 
 import (
 	"fmt"
-	"net/netip"
 	"slices"
 
 	"github.com/placid-net/placid/internal/agentapi"
@@ -104,15 +103,4 @@ func (n node) problemWith(other state.Node) string {
 		return "it has no address of the tunnel's family"
 	}
 	return ""
-}
-
-// RouterAddrs are the addresses that the node speaks to pods with, IPv4 first.
-func (d *Datapath) RouterAddrs() []netip.Addr {
-	var out []netip.Addr
-	for _, is6 := range []bool{false, true} {
-		if a := first(d.node.devices, is6); a.IsValid() {
-			out = append(out, a)
-		}
-	}
-	return out
 }

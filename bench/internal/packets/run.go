@@ -1,13 +1,8 @@
 package packets
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
-	"os"
-	"os/exec"
-	"syscall"
 
 	"github.com/placid-net/placid/bench/internal/netlab"
 	"github.com/placid-net/placid/bench/internal/node"
@@ -50,23 +45,9 @@ func runNode(ctx context.Context, tunnel bool, childArgs []string) ([]Result, er
 			Netns: pod.Path(), IPv4: node.PodAddr(1, i, false), IPv6: node.PodAddr(1, i, true),
 		})
 	}
-	input, err := json.Marshal(spec)
-	if err != nil {
-		return nil, fmt.Errorf("write the node's description: %w", err)
-	}
-	var output bytes.Buffer
-	cmd := exec.CommandContext(ctx, "/proc/self/exe", childArgs...)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(input), &output, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
-	if err := self.Start(cmd); err != nil {
-		return nil, fmt.Errorf("start the node: %w", err)
-	}
-	if err := cmd.Wait(); err != nil {
-		return nil, fmt.Errorf("node: %w", err)
-	}
 	var results []Result
-	if err := json.Unmarshal(output.Bytes(), &results); err != nil {
-		return nil, fmt.Errorf("read the node's results: %w", err)
+	if err := node.Measure(ctx, self, spec, &results, childArgs...); err != nil {
+		return nil, err
 	}
 	return results, nil
 }
