@@ -11,7 +11,7 @@ ROOT_PACKAGES := ./internal/datapath/... ./internal/agent/...
 UNIT_PACKAGES  = $(shell go list ./... | grep -vE '/internal/(datapath|agent)(/|$$)|/test/')
 
 .NOTPARALLEL:
-.PHONY: help build generate check-generate format lint test test-unit test-datapath test-cluster demo lab lab-build lab-down bench clean
+.PHONY: help build generate check-generate format lint test test-unit test-datapath test-cluster demo lab lab-build lab-down conformance bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ lab: ## start a two-node Kubernetes with Placid, and leave it up; root
 
 lab-down: ## end the lab
 	$(LAB) down
+
+conformance: ## run upstream's NetworkPolicy suites, native and tunnel, for hours; root
+	test/conformance/run
 
 bench: build ## measure, and print the tables of docs/benchmarks.md; root
 	bench/run

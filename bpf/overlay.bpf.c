@@ -9,43 +9,72 @@
 #include <bpf/bpf_helpers.h>
 
 #include "lib/config.h"
+#include "lib/conntrack.h"
 #include "lib/count.h"
 #include "lib/encap.h"
 #include "lib/forward.h"
 #include "lib/maps.h"
 #include "lib/parse.h"
+#include "lib/policy.h"
+#include "lib/track.h"
 
-SEC("tcx/ingress")
-int from_overlay(struct __sk_buff *ctx)
+static __noinline int from_overlay_slow(struct __sk_buff *ctx, struct scratch *s)
 {
-	__u64 flags = config.tunnel_underlay6 ? BPF_F_TUNINFO_IPV6 : 0;
-	struct bpf_tunnel_key key = {};
+	struct packet *p = &s->packet;
 	struct endpoint *target;
-	enum reason reason;
-	struct packet p;
 	int verdict;
 
-	if (bpf_skb_get_tunnel_key(ctx, &key, sizeof(key), flags))
-		return drop(ctx, HOOK_FROM_OVERLAY, DROP_NO_TUNNEL_KEY);
-	if (key.tunnel_id != config.tunnel_vni)
-		return drop(ctx, HOOK_FROM_OVERLAY, DROP_INVALID_VNI);
-	linearise_headers(ctx);
-	reason = parse_packet(ctx, &p);
-	if (reason)
-		return drop(ctx, HOOK_FROM_OVERLAY, reason);
-	if (!is_routable_source(&p))
+	if (!is_routable_source(p))
 		return drop(ctx, HOOK_FROM_OVERLAY, DROP_INVALID_SOURCE);
-
-	target = table_lookup(&endpoint_map, &p.dst);
+	target = table_lookup(&endpoint_map, &p->dst);
 	if (!target)
-		return is_vacant(ctx, &p, HOOK_FROM_OVERLAY, &verdict) ?
+		return is_vacant(ctx, p, HOOK_FROM_OVERLAY, &verdict) ?
 			       verdict :
 			       drop(ctx, HOOK_FROM_OVERLAY, DROP_STALE_TARGET);
 	if (target->flags & ENDPOINT_LINK_LOCAL)
 		return drop(ctx, HOOK_FROM_OVERLAY, DROP_UNKNOWN_TARGET);
 	if (target->flags & ENDPOINT_HOST)
 		return to_stack(ctx, HOOK_FROM_OVERLAY);
-	return to_local_pod(ctx, &p, HOOK_FROM_OVERLAY, target);
+	/* Who lives here does not come from there. */
+	if (table_lookup(&endpoint_map, &p->src))
+		return drop(ctx, HOOK_FROM_OVERLAY, DROP_INVALID_SOURCE);
+	identify(&s->src, NULL, &p->src);
+	identify(&s->dst, target, &p->dst);
+	return track_and_send(ctx, s, HOOK_FROM_OVERLAY);
+}
+
+SEC("tcx/ingress")
+int from_overlay(struct __sk_buff *ctx)
+{
+	__u64 flags = config.tunnel_underlay6 ? BPF_F_TUNINFO_IPV6 : 0;
+	struct bpf_tunnel_key key = {};
+	struct ct_entry *e;
+	enum reason reason;
+	struct scratch *scratch = scratch_get();
+	struct packet *p;
+	struct flow *f;
+
+	if (!scratch)
+		return drop(ctx, HOOK_FROM_OVERLAY, DROP_INVALID_PACKET); /* never: see scratch.h */
+	p = &scratch->packet;
+	f = &scratch->flow;
+	if (bpf_skb_get_tunnel_key(ctx, &key, sizeof(key), flags))
+		return drop(ctx, HOOK_FROM_OVERLAY, DROP_NO_TUNNEL_KEY);
+	if (key.tunnel_id != config.tunnel_vni)
+		return drop(ctx, HOOK_FROM_OVERLAY, DROP_INVALID_VNI);
+	linearise_headers(ctx);
+	reason = parse_packet(ctx, p);
+	if (reason)
+		return drop(ctx, HOOK_FROM_OVERLAY, reason);
+	if (is_plain(p)) {
+		flow_of(p, f);
+		e = ct_established(f, p);
+		if (e && is_elsewhere(&e->way[f->side & 1])) {
+			ct_pass(e, f, p);
+			return send_on(ctx, p, HOOK_FROM_OVERLAY, &e->way[!f->side]);
+		}
+	}
+	return from_overlay_slow(ctx, scratch);
 }
 
 SEC("tcx/egress")
@@ -53,17 +82,21 @@ int to_overlay(struct __sk_buff *ctx)
 {
 	struct ipcache_entry *remote;
 	enum reason reason;
-	struct packet p;
+	struct scratch *scratch = scratch_get();
+	struct packet *p;
 
+	if (!scratch)
+		return drop(ctx, HOOK_TO_OVERLAY, DROP_INVALID_PACKET); /* never: see scratch.h */
+	p = &scratch->packet;
 	linearise_headers(ctx);
-	reason = parse_packet(ctx, &p);
+	reason = parse_packet(ctx, p);
 	if (reason)
 		return drop(ctx, HOOK_TO_OVERLAY, reason);
-	if (is_link_multicast(&p)) { /* the device has no link to speak to */
+	if (is_link_multicast(p)) { /* the device has no link to speak to */
 		count(ctx, HOOK_TO_OVERLAY, REASON_IGNORED);
 		return TC_ACT_SHOT;
 	}
-	remote = ipcache_lookup(&p.dst);
+	remote = ipcache_lookup(&p->dst);
 	if (!remote)
 		return drop(ctx, HOOK_TO_OVERLAY, DROP_NO_TUNNEL_ENDPOINT);
 	if (set_tunnel(ctx, remote) || set_overlay_macs(ctx))

@@ -13,7 +13,8 @@ func GroupVersion() schema.GroupVersion {
 
 // AddToScheme registers the package's objects with a scheme.
 func AddToScheme(s *runtime.Scheme) error {
-	s.AddKnownTypes(GroupVersion(), &PlacidNode{}, &PlacidNodeList{})
+	s.AddKnownTypes(GroupVersion(), &PlacidNode{}, &PlacidNodeList{},
+		&PlacidIdentity{}, &PlacidIdentityList{}, &PlacidEndpoints{}, &PlacidEndpointsList{})
 	metav1.AddToGroupVersion(s, GroupVersion())
 	return nil
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * The ways out of a program, for a packet that is sound and allowed: to a pod of
- * this node, into the tunnel, or by the node's routing table.
+ * this node, into the tunnel, or by the node's routing table. A flow remembers
+ * its ways (struct ct_way).
  */
 #pragma once
 
@@ -9,10 +10,12 @@
 #include <bpf/bpf_helpers.h>
 #include "config.h"
 #include "count.h"
+#include "encap.h"
 #include "icmp.h"
 #include "maps.h"
 #include "parse.h"
 #include "rewrite.h"
+#include "settings.h"
 
 #define AF_INET 2
 #define AF_INET6 10
@@ -32,31 +35,36 @@ static __always_inline int too_big(struct __sk_buff *ctx, struct packet *p, enum
 	return drop_and_tell(ctx, p, hook, DROP_FRAG_NEEDED, ICMP_ERROR_TOO_BIG, mtu);
 }
 
-static __always_inline int to_local_pod(struct __sk_buff *ctx, struct packet *p, enum hook hook,
-					const struct endpoint *ep)
+/* Send the packet on by a way that is known. */
+static __always_inline int leave(struct __sk_buff *ctx, struct packet *p, enum hook hook,
+				 const struct ct_way *way)
 {
+	__u32 ifindex = way->ifindex, mtu = way->mtu;
+	__u8 kind = way->kind;
+
+	if (kind == WAY_STACK)
+		return to_stack(ctx, hook);
 	if (p->ttl <= 1)
 		return drop_and_tell(ctx, p, hook, DROP_TTL_EXCEEDED, ICMP_ERROR_TTL, 0);
-	if (packet_size(ctx, p) > config.pod_mtu)
-		return too_big(ctx, p, hook, config.pod_mtu);
-	if (route_in_place(ctx, p, ep->mac, config.router_mac))
+	if (packet_size(ctx, p) > mtu)
+		return too_big(ctx, p, hook, mtu);
+	if (route_in_place(ctx, p, way->dmac, way->smac))
 		return drop(ctx, hook, DROP_WRITE_ERROR);
-	/* The short way leaves out the host device, and with it its queue. */
-	if (ep->flags & ENDPOINT_SHAPED)
-		return forwarded(ctx, hook, bpf_redirect(ep->ifindex, 0));
-	return forwarded(ctx, hook, bpf_redirect_peer(ep->ifindex, 0));
+	if (kind == WAY_PEER)
+		return forwarded(ctx, hook, bpf_redirect_peer(ifindex, 0));
+	return forwarded(ctx, hook, bpf_redirect(ifindex, 0));
 }
 
-/* to_overlay, which every packet of that device passes, sets the tunnel's far end. */
-static __always_inline int to_tunnel(struct __sk_buff *ctx, struct packet *p, enum hook hook)
+/* Into the tunnel: to_overlay, which every packet of that device passes, sets its far end. */
+static __always_inline void tunnel_way(struct ct_way *way)
 {
-	if (p->ttl <= 1)
-		return drop_and_tell(ctx, p, hook, DROP_TTL_EXCEEDED, ICMP_ERROR_TTL, 0);
-	if (packet_size(ctx, p) > config.overlay_mtu)
-		return too_big(ctx, p, hook, config.overlay_mtu);
-	if (route_in_place(ctx, p, config.router_mac, config.router_mac))
-		return drop(ctx, hook, DROP_WRITE_ERROR);
-	return forwarded(ctx, hook, bpf_redirect(config.overlay_ifindex, 0));
+	int i;
+
+	way->kind = WAY_TUNNEL;
+	way->ifindex = config.overlay_ifindex;
+	way->mtu = config.overlay_mtu;
+	for (i = 0; i < ETH_ALEN; i++)
+		way->dmac[i] = way->smac[i] = config.router_mac[i];
 }
 
 static __always_inline int lookup_route(struct __sk_buff *ctx, const struct packet *p,
@@ -112,23 +120,66 @@ static __always_inline int to_nowhere(struct __sk_buff *ctx, struct packet *p, e
 	}
 }
 
-static __always_inline int to_network(struct __sk_buff *ctx, struct packet *p, enum hook hook)
+/* The way that the routing table has to the packet's destination, or the packet's end. */
+static __always_inline bool network_way(struct __sk_buff *ctx, struct packet *p, enum hook hook,
+					struct ct_way *way, int *verdict)
 {
-	struct bpf_fib_lookup fib;
+	struct scratch *s = scratch_get();
+	struct bpf_fib_lookup *fib;
 	int result;
 
-	if (is_unspecified(p, &p->dst)) /* a default route would take it */
-		return drop(ctx, hook, DROP_UNKNOWN_TARGET);
-	result = lookup_route(ctx, p, &fib);
-	if (result != BPF_FIB_LKUP_RET_SUCCESS && result != BPF_FIB_LKUP_RET_NO_NEIGH)
-		return to_nowhere(ctx, p, hook, result, &fib);
-	if (p->ttl <= 1)
-		return drop_and_tell(ctx, p, hook, DROP_TTL_EXCEEDED, ICMP_ERROR_TTL, 0);
-	if (result == BPF_FIB_LKUP_RET_NO_NEIGH)
-		return to_unresolved(ctx, p, hook, &fib);
-	if (route_in_place(ctx, p, fib.dmac, fib.smac))
-		return drop(ctx, hook, DROP_WRITE_ERROR);
-	return forwarded(ctx, hook, bpf_redirect(fib.ifindex, 0));
+	if (!s || is_unspecified(p, &p->dst)) { /* a default route would take it */
+		*verdict = drop(ctx, hook, DROP_UNKNOWN_TARGET);
+		return false;
+	}
+	fib = &s->fib;
+	result = lookup_route(ctx, p, fib);
+	if (result != BPF_FIB_LKUP_RET_SUCCESS && result != BPF_FIB_LKUP_RET_NO_NEIGH) {
+		*verdict = to_nowhere(ctx, p, hook, result, fib);
+		return false;
+	}
+	if (result == BPF_FIB_LKUP_RET_NO_NEIGH) {
+		*verdict = p->ttl <= 1 ? drop_and_tell(ctx, p, hook, DROP_TTL_EXCEEDED,
+						       ICMP_ERROR_TTL, 0) :
+					 to_unresolved(ctx, p, hook, fib);
+		return false;
+	}
+	way->kind = WAY_NETWORK;
+	way->ifindex = fib->ifindex;
+	way->mtu = fib->mtu_result;
+	__builtin_memcpy(way->dmac, fib->dmac, ETH_ALEN);
+	__builtin_memcpy(way->smac, fib->smac, ETH_ALEN);
+	return true;
+}
+
+/* Find out how a packet leaves that is for no end on this node, and send it. */
+static __noinline int find_and_leave(struct __sk_buff *ctx, struct packet *p, enum hook hook,
+				     struct ct_way *way)
+{
+	struct ct_way found = {};
+	int verdict;
+
+	if (config.tunnel && ipcache_lookup(&p->dst))
+		tunnel_way(&found);
+	else if (!network_way(ctx, p, hook, &found, &verdict))
+		return verdict;
+	found.found_at = jiffies_now();
+	*way = found;
+	return leave(ctx, p, hook, way);
+}
+
+/*
+ * Send the packet to where its flow goes. way is the entry's, or the caller's
+ * own where there is none; what is found out is left there. Routes, neighbours
+ * and tunnels change without a word, so a way by them is good for a second.
+ */
+static __always_inline int send_on(struct __sk_buff *ctx, struct packet *p, enum hook hook,
+				   struct ct_way *way)
+{
+	if (way->kind != WAY_UNKNOWN &&
+	    (way->kind < WAY_NETWORK || jiffies_now() - way->found_at < config.way_jiffies))
+		return leave(ctx, p, hook, way);
+	return find_and_leave(ctx, p, hook, way);
 }
 
 /*
@@ -139,11 +190,14 @@ static __always_inline int to_network(struct __sk_buff *ctx, struct packet *p, e
 static __always_inline bool is_vacant(struct __sk_buff *ctx, struct packet *p, enum hook hook,
 				      int *verdict)
 {
-	struct bpf_fib_lookup fib;
-	int result = lookup_route(ctx, p, &fib);
+	struct scratch *s = scratch_get();
+	int result;
 
+	if (!s)
+		return false;
+	result = lookup_route(ctx, p, &s->fib);
 	if (result != BPF_FIB_LKUP_RET_BLACKHOLE && result != BPF_FIB_LKUP_RET_UNREACHABLE)
 		return false;
-	*verdict = to_nowhere(ctx, p, hook, result, &fib);
+	*verdict = to_nowhere(ctx, p, hook, result, &s->fib);
 	return true;
 }

@@ -15,8 +15,6 @@
 #include "rewrite.h"
 #include "wire.h"
 
-/* Bytes of the offending packet that come back. A multiple of four. */
-#define ICMP_QUOTE_MAX 128
 /* Errors a second that one CPU sends, and how many of them at once. */
 #define ICMP_RATE 1000
 #define ICMP_BURST 100
@@ -28,10 +26,6 @@ enum icmp_error {
 	ICMP_ERROR_TOO_BIG,
 	ICMP_ERROR_HOST,
 	ICMP_ERROR_ROUTE,
-};
-
-struct icmp_quote {
-	__u8 bytes[ICMP_QUOTE_MAX];
 };
 
 static __always_inline __u16 csum_fold(__u32 sum)
@@ -170,20 +164,23 @@ static __always_inline int icmp6_write(struct __sk_buff *ctx, const struct packe
  * back; otherwise ctx is fit for dropping only. Not inlined: it is rare, large,
  * and four programs reach it from several places.
  */
-static __noinline int icmp_from_packet(struct __sk_buff *ctx, struct packet *p, __u64 error_mtu)
+__noinline int icmp_from_packet(struct __sk_buff *ctx, struct packet *p, __u64 error_mtu)
 {
-	struct icmp_quote quote = {};
+	struct scratch *s = scratch_get();
+	struct icmp_quote *quote;
 	__u8 macs[2 * ETH_ALEN], swapped[2 * ETH_ALEN];
 	__u32 quoted, headers;
 
-	if (!p || !icmp_allowed(ctx, p) || !icmp_budget_take())
+	if (!p || !s || !icmp_allowed(ctx, p) || !icmp_budget_take())
 		return -1;
+	quote = &s->quote;
+	__builtin_memset(quote, 0, sizeof(*quote));
 	quoted = p->l3_len;
-	if (quoted > sizeof(quote))
-		quoted = sizeof(quote);
+	if (quoted > sizeof(*quote))
+		quoted = sizeof(*quote);
 	if (!quoted)
 		return -1;
-	if (bpf_skb_load_bytes(ctx, ETH_HLEN, &quote, quoted) ||
+	if (bpf_skb_load_bytes(ctx, ETH_HLEN, quote, quoted) ||
 	    bpf_skb_load_bytes(ctx, 0, macs, sizeof(macs)))
 		return -1;
 	if (macs[0] & 1) /* sent to many at the link layer: RFC 1122, 3.2.2 */
@@ -198,8 +195,8 @@ static __noinline int icmp_from_packet(struct __sk_buff *ctx, struct packet *p, 
 	if (bpf_skb_store_bytes(ctx, 0, swapped, sizeof(swapped), 0))
 		return -1;
 	if (p->version == 4)
-		return icmp4_write(ctx, p, &quote, quoted, error_mtu);
-	return icmp6_write(ctx, p, &quote, quoted, error_mtu);
+		return icmp4_write(ctx, p, quote, quoted, error_mtu);
+	return icmp6_write(ctx, p, quote, quoted, error_mtu);
 }
 
 /* Drop the packet for reason and, where the rules allow it, tell the sender why. */

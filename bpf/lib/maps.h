@@ -41,6 +41,129 @@ struct {
 	__array(values, struct ipcache_table);
 } ipcache_map SEC(".maps");
 
+/* Addresses of pods and nodes elsewhere, with their identities. Written by the agent. */
+struct identity_table {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 524288);
+	__uint(key_size, sizeof(struct identity_key));
+	__uint(value_size, sizeof(struct identity_entry));
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, TABLE_SLOTS);
+	__type(key, __u32);
+	__array(values, struct identity_table);
+} identity_map SEC(".maps");
+
+/* Prefixes that policy sets in use speak of. Written by the agent. */
+struct cidr_table {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 65536);
+	__uint(key_size, sizeof(struct cidr_key));
+	__uint(value_size, sizeof(struct cidr_entry));
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, TABLE_SLOTS);
+	__type(key, __u32);
+	__array(values, struct cidr_table);
+} cidr_map SEC(".maps");
+
+/* Policy sets: set and peer to what is allowed. Written by the agent. */
+struct policy_table {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1048576);
+	__uint(key_size, sizeof(struct policy_key));
+	__uint(value_size, sizeof(struct policy_entry));
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, TABLE_SLOTS);
+	__type(key, __u32);
+	__array(values, struct policy_table);
+} policy_map SEC(".maps");
+
+/* Lists of port ranges that policy entries share. Written by the agent. */
+struct port_table {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 65536);
+	__uint(key_size, sizeof(__u64));
+	__uint(value_size, sizeof(struct port_list));
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, TABLE_SLOTS);
+	__type(key, __u32);
+	__array(values, struct port_table);
+} port_map SEC(".maps");
+
+/*
+ * Flows that both sides take part in. Nothing is ever evicted; the programs add
+ * and change entries, the collector removes them. Sizes are set by the agent.
+ */
+struct ct_table {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 131072);
+	__uint(key_size, sizeof(struct ct_key));
+	__uint(value_size, sizeof(struct ct_entry));
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, TABLE_SLOTS);
+	__type(key, __u32);
+	__array(values, struct ct_table);
+} ct_tcp_map SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, TABLE_SLOTS);
+	__type(key, __u32);
+	__array(values, struct ct_table);
+} ct_any_map SEC(".maps");
+
+/*
+ * Embryonic flows of all protocols: half open, one way, or with no room in their
+ * table. A flood evicts none but these. An entry leaves when its flow moves on.
+ */
+struct ct_new_table {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 65536);
+	__uint(key_size, sizeof(struct ct_key));
+	__uint(value_size, sizeof(struct ct_entry));
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, TABLE_SLOTS);
+	__type(key, __u32);
+	__array(values, struct ct_new_table);
+} ct_new_map SEC(".maps");
+
+/* Ports of fragmented packets on their way. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 8192);
+	__type(key, struct fragment_key);
+	__type(value, struct fragment_ports);
+} fragment_map SEC(".maps");
+
+/* The agent's live settings. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct settings);
+} settings_map SEC(".maps");
+
 /* Packets and bytes by program and reason; index hook * REASON_COUNT + reason. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

@@ -57,7 +57,7 @@ static __always_inline int answer(struct __sk_buff *ctx)
 	return bpf_redirect(ctx->ifindex, 0);
 }
 
-static __always_inline int handle_arp(struct __sk_buff *ctx)
+static __noinline int handle_arp(struct __sk_buff *ctx)
 {
 	struct arp_packet *arp = data_of(ctx);
 	union addr sender, target;
@@ -104,8 +104,8 @@ static __always_inline bool is_neighbour_solicitation(struct __sk_buff *ctx, con
 }
 
 /* The source is the pod's own already, or unspecified. */
-static __always_inline int handle_solicitation(struct __sk_buff *ctx, const struct packet *p,
-					       const struct endpoint *ep)
+static __noinline int handle_solicitation(struct __sk_buff *ctx, const struct packet *p,
+					  const struct endpoint *ep)
 {
 	struct nd_packet *nd = data_of(ctx);
 	struct ipv6_pseudo pseudo = {};

@@ -16,6 +16,7 @@
 #include <linux/udp.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
+#include "scratch.h"
 #include "types.h"
 #include "wire.h"
 
@@ -26,22 +27,14 @@
 #define IP_DF 0x4000
 #define IP_OFFSET 0x1fff
 #define IP6_OFFSET 0xfff8
+#define IP6_MF 0x0001
 #define SCTP_HEADER_LEN 12
+#define TCP_FLAGS_OFFSET 13
+#define TCP_FIN 0x01
+#define TCP_SYN 0x02
+#define TCP_RST 0x04
+#define TCP_ACK 0x10
 #define GSO_BY_FRAGS 0xffff
-
-struct packet {
-	union addr src;
-	union addr dst;
-	__u32 l3_len; /* header and payload of L3, bytes */
-	__u16 l4_off; /* from the start of the frame */
-	__u16 l4_len; /* length of the L4 header; 0 if it was not looked at */
-	__u8 version; /* 4 or 6 */
-	__u8 l4_proto;
-	__u8 ttl;
-	__u8 tos;
-	bool dont_fragment; /* always true for IPv6 */
-	bool later_fragment; /* has no L4 header */
-};
 
 static __always_inline void *data_of(const struct __sk_buff *ctx)
 {
@@ -117,6 +110,16 @@ static __always_inline void linearise_headers(struct __sk_buff *ctx)
 		bpf_skb_pull_data(ctx, ctx->len < HEADERS_MAX ? ctx->len : HEADERS_MAX);
 }
 
+static __always_inline bool is_echo_request(__u8 proto, __u8 type)
+{
+	return type == (proto == IPPROTO_ICMP ? ICMP4_ECHO : ICMP6_ECHO);
+}
+
+static __always_inline bool is_echo_reply(__u8 proto, __u8 type)
+{
+	return type == (proto == IPPROTO_ICMP ? ICMP4_ECHO_REPLY : ICMP6_ECHO_REPLY);
+}
+
 /*
  * The smallest sound header of each protocol, so that who reads ports or types
  * later need not ask. Protocols that Placid does not know pass as they are.
@@ -128,6 +131,7 @@ static __always_inline enum reason parse_l4(struct __sk_buff *ctx, struct packet
 	void *end = data_end_of(ctx);
 	struct tcphdr *tcp = l4;
 	struct udphdr *udp = l4;
+	struct icmp_header *icmp = l4;
 
 	switch (p->l4_proto) {
 	case IPPROTO_TCP:
@@ -136,21 +140,37 @@ static __always_inline enum reason parse_l4(struct __sk_buff *ctx, struct packet
 		p->l4_len = tcp->doff * 4;
 		if (p->l4_len < sizeof(*tcp))
 			return DROP_INVALID_L4;
+		p->sport = tcp->source;
+		p->dport = tcp->dest;
+		p->tcp_flags = ((__u8 *)tcp)[TCP_FLAGS_OFFSET];
 		break;
 	case IPPROTO_UDP:
 		if (l4 + sizeof(*udp) > end)
 			return DROP_INVALID_L4;
 		p->l4_len = sizeof(*udp);
+		p->sport = udp->source;
+		p->dport = udp->dest;
 		/* A first fragment and a segment train speak of more than is here. */
 		if (bpf_ntohs(udp->len) < sizeof(*udp) && !ctx->gso_size)
 			return DROP_INVALID_L4;
 		break;
 	case IPPROTO_ICMP:
 	case IPPROTO_ICMPV6:
-		p->l4_len = sizeof(struct icmp_header);
+		if (l4 + sizeof(*icmp) > end)
+			return DROP_INVALID_L4;
+		p->l4_len = sizeof(*icmp);
+		p->icmp_type = icmp->type;
+		if (is_echo_request(p->l4_proto, icmp->type))
+			p->sport = *(__be16 *)&icmp->rest;
+		else if (is_echo_reply(p->l4_proto, icmp->type))
+			p->dport = *(__be16 *)&icmp->rest;
 		break;
 	case IPPROTO_SCTP:
+		if (l4 + SCTP_HEADER_LEN > end)
+			return DROP_INVALID_L4;
 		p->l4_len = SCTP_HEADER_LEN;
+		p->sport = udp->source; /* where UDP has them */
+		p->dport = udp->dest;
 		break;
 	default:
 		return REASON_FORWARDED;
@@ -185,6 +205,8 @@ static __always_inline enum reason parse_ipv4(struct __sk_buff *ctx, struct pack
 	p->l4_off = ETH_HLEN + header_len;
 	p->dont_fragment = fragment & IP_DF;
 	p->later_fragment = fragment & IP_OFFSET;
+	p->fragment = fragment & (IP_OFFSET | IP_MF);
+	p->fragment_id = ip->id;
 	if (p->later_fragment)
 		/* Offset 8 would overwrite the TCP flags of the first: RFC 1858, 3. */
 		return p->l4_proto == IPPROTO_TCP && (fragment & IP_OFFSET) == 1 ?
@@ -211,6 +233,8 @@ static __always_inline enum reason parse_ipv6_ext(struct __sk_buff *ctx, struct 
 	case IPPROTO_FRAGMENT:
 		len = sizeof(*ext);
 		p->later_fragment = bpf_ntohs(ext->rest) & IP6_OFFSET;
+		p->fragment = bpf_ntohs(ext->rest) & (IP6_OFFSET | IP6_MF);
+		p->fragment_id = ext->id;
 		break;
 	case IPPROTO_AH:
 		len = (ext->len + 2) * 4;

@@ -18,6 +18,7 @@ enum hook {
 	HOOK_TO_NETDEV,
 	HOOK_FROM_OVERLAY,
 	HOOK_TO_OVERLAY,
+	HOOK_TO_POD,
 	HOOK_COUNT,
 };
 
@@ -31,9 +32,14 @@ enum reason {
 	REASON_TO_STACK = 20, /* left to the node's network stack */
 	REASON_ANSWERED = 21, /* ARP or neighbour solicitation, answered here */
 	REASON_IGNORED = 22, /* link-local chatter that no router forwards */
+	/* Counted beside what became of the packet. */
+	REASON_AUDITED = 23, /* a flow that policy would drop, were it not in audit mode */
+	REASON_CT_FULL = 24, /* a flow stays embryonic: the established table is full */
+	REASON_CT_RACED = 25, /* went on without an entry: another CPU had its key at that moment */
 
 	REASON_FIRST_DROP = 130,
 	DROP_INVALID_SOURCE = 132, /* source is not the pod's own, or is never routed */
+	DROP_POLICY = 133, /* not allowed by any policy that isolates the pod */
 	DROP_INVALID_PACKET = 134, /* truncated or inconsistent L3 header */
 	DROP_INVALID_L4 = 135, /* truncated or inconsistent L4 header */
 	DROP_FRAG_NEEDED = 136, /* larger than the next link takes */
@@ -43,6 +49,7 @@ enum reason {
 	DROP_UNKNOWN_TARGET = 150, /* destination that is never forwarded */
 	DROP_STALE_TARGET = 151, /* address of this node's pods that no pod has */
 	DROP_INVALID_EXT_HEADER = 156, /* IPv6 extension headers */
+	DROP_FRAGMENT_UNKNOWN = 157, /* a later fragment whose first was not seen */
 	DROP_NO_TUNNEL_ENDPOINT = 160, /* no node owns the destination */
 	DROP_HOST_UNREACHABLE = 164, /* by an unreachable route, answered as such */
 	DROP_FIB_FAILED = 169, /* no route */
@@ -60,6 +67,8 @@ enum endpoint_flags {
 	ENDPOINT_HOST = 1 << 0, /* an address of this node itself */
 	ENDPOINT_SHAPED = 1 << 1, /* deliver through the host device's queue */
 	ENDPOINT_LINK_LOCAL = 1 << 2, /* valid as a source towards the gateway only */
+	ENDPOINT_AUDIT_INGRESS = 1 << 3, /* count what the ingress set would drop */
+	ENDPOINT_AUDIT_EGRESS = 1 << 4,
 };
 
 struct endpoint_key {
@@ -73,6 +82,10 @@ struct endpoint {
 	__u32 id;
 	__u8 mac[6]; /* the pod's side */
 	__u16 pad;
+	__u32 identity;
+	__u32 pad2;
+	__u64 ingress_set; /* policy sets; POLICY_SET_OPEN where nothing isolates */
+	__u64 egress_set;
 };
 
 struct ipcache_key {
@@ -84,6 +97,162 @@ struct ipcache_key {
 struct ipcache_entry {
 	union addr tunnel_endpoint;
 	__u32 flags; /* none yet */
+};
+
+/* Identities that are no pod's labels: facts of the address. Cilium's numbers. */
+enum identity {
+	IDENTITY_UNKNOWN = 0,
+	IDENTITY_HOST = 1,
+	IDENTITY_WORLD = 2,
+	IDENTITY_INIT = 5, /* a pod whose labels have no number yet */
+	IDENTITY_REMOTE_NODE = 6,
+};
+
+struct identity_key {
+	union addr addr;
+};
+
+/* Who has an address of another node: a pod's identity, or the node's own. */
+struct identity_entry {
+	__u32 identity;
+	__u32 pad;
+};
+
+struct cidr_key {
+	__u32 prefix_len; /* bits, counted in the 128-bit form */
+	union addr addr;
+};
+
+/* A prefix that a policy set in use speaks of, as a peer. */
+struct cidr_entry {
+	__u64 peer;
+};
+
+enum policy_constants {
+	POLICY_SET_OPEN = 0, /* all is allowed */
+	POLICY_SET_CLOSED = 1, /* nothing is; it has no entries */
+	POLICY_PEER_ANY = 0,
+	POLICY_PORTS_ALL = 0,
+	POLICY_RANGES = 16, /* of one port_list */
+	POLICY_LISTS = 16, /* of one chain */
+};
+
+struct policy_key {
+	__u64 set;
+	__u64 peer; /* an identity, a cidr_entry's peer, or any */
+};
+
+/* Traffic with the peer is allowed on these ports. */
+struct policy_entry {
+	__u64 ports; /* key of a port_list, or all */
+};
+
+struct port_range {
+	__u16 first; /* host order, both included */
+	__u16 last;
+	__u8 proto;
+	__u8 pad[3];
+};
+
+struct port_list {
+	__u64 more; /* key of the list that goes on, or 0 */
+	__u32 count;
+	__u32 pad;
+	struct port_range ranges[POLICY_RANGES];
+};
+
+/*
+ * A flow, the same for both of its directions: which end is side 0 follows from
+ * the ends alone (flow_of() in conntrack.h), not from who began. Ports of ICMP
+ * echo: the identifier on the side that asks, 0 on the other. 0 where the
+ * protocol has none.
+ */
+struct ct_key {
+	union addr addr[2];
+	__be16 port[2];
+	__u8 proto;
+	__u8 pad[3];
+};
+
+/* The lower half of ct_entry.state. */
+enum ct_flags {
+	CT_ORIGIN = 1 << 0, /* side that sent the first packet */
+	CT_REPLIED = 1 << 1, /* the other side answered */
+	CT_ASSURED = 1 << 2, /* the origin went on after that: a real conversation */
+	CT_NON_SYN = 1 << 3, /* TCP: a segment without SYN was seen */
+	CT_FIN_ORIGIN = 1 << 4, /* TCP: the origin closed its direction */
+	CT_FIN_REPLY = 1 << 5, /* the other side did */
+	CT_RESET = 1 << 6, /* TCP: either side ended it at once */
+	CT_AUDITED = 1 << 7, /* policy would have dropped it */
+	CT_FROM_HOST = 1 << 8, /* the node itself began it: always allowed */
+	CT_DEAD = 1 << 30, /* terminal: being collected */
+	CT_MOVED = 1U << 31, /* terminal: lives on in the current table */
+};
+
+/* How packets to one side of a flow leave. */
+enum way_kind {
+	WAY_UNKNOWN, /* not found out yet, or not to be remembered */
+	WAY_STACK, /* the node's own */
+	WAY_PEER, /* a pod, into its namespace */
+	WAY_DEVICE, /* a pod with an ingress limit, through its host side's queue */
+	/* Looked up again from time to time. */
+	WAY_NETWORK, /* by a native device */
+	WAY_TUNNEL, /* by the overlay device */
+};
+
+struct ct_way {
+	__u32 ifindex; /* of a pod: its host side, also where its packets come from */
+	__u32 found_at; /* jiffies; ways to the network are looked up again */
+	__u16 mtu; /* bytes of L3 */
+	__u8 kind; /* enum way_kind */
+	__u8 pad;
+	__u8 dmac[6]; /* of a pod: its own */
+	__u8 smac[6];
+};
+
+/*
+ * What is known of a flow. Laid out so that the table can be moved while
+ * packets write to it: state changes by compare-and-swap only, and not at all
+ * once it has CT_MOVED or CT_DEAD; all other fields may be written at any time
+ * and be lost without harm.
+ */
+struct ct_entry {
+	__u64 state; /* jiffies of birth in the upper half, enum ct_flags in the lower */
+	__u32 last; /* jiffies when it last carried a packet */
+	__u32 epoch; /* of the settings when it was judged */
+	__u32 identity[2]; /* of the sides */
+	struct ct_way way[2]; /* to the sides */
+};
+
+/* Kinds of timeouts. */
+enum ct_timeout {
+	CT_TIMEOUT_TCP, /* established */
+	CT_TIMEOUT_TCP_SYN, /* half open */
+	CT_TIMEOUT_TCP_FIN, /* closing */
+	CT_TIMEOUT_ANY, /* everything but TCP */
+	CT_TIMEOUTS,
+};
+
+/* What changes while programs run. One entry, written by the agent. */
+struct settings {
+	__u32 epoch; /* moves when a permission may have been taken away */
+	__u32 has_cidrs; /* policy sets in use speak of prefixes */
+	__u32 hz; /* jiffies a second */
+	__u32 timeout[CT_TIMEOUTS]; /* jiffies; enum ct_timeout */
+};
+
+/* A fragmented packet: what its first fragment said. */
+struct fragment_key {
+	union addr src;
+	union addr dst;
+	__be32 id;
+	__u8 proto;
+	__u8 pad[3];
+};
+
+struct fragment_ports {
+	__be16 port[2]; /* source, destination */
+	__u32 seen; /* jiffies */
 };
 
 /* Slots of an outer map: every sized table is reached through one. */
@@ -114,4 +283,5 @@ struct config {
 	__u8 tunnel_underlay6; /* 1: tunnel endpoints are IPv6 */
 	__u32 overlay_ifindex;
 	__u32 tunnel_vni;
+	__u32 way_jiffies; /* how long a flow remembers a way by the routing table */
 };

@@ -5,10 +5,28 @@
 // them by hand.
 package crd
 
-import _ "embed"
+import (
+	"embed"
+	"fmt"
+)
 
-//go:embed placid.io_placidnodes.yaml
-var placidNodes string
+//go:embed placid.io_*.yaml
+var files embed.FS
 
-// PlacidNodes returns the CustomResourceDefinition of PlacidNode as YAML.
-func PlacidNodes() []byte { return []byte(placidNodes) }
+// All returns every CustomResourceDefinition as YAML, ordered by name. The error
+// is one of the embedded files.
+func All() ([][]byte, error) {
+	entries, err := files.ReadDir(".")
+	if err != nil {
+		return nil, fmt.Errorf("list the definitions: %w", err)
+	}
+	var out [][]byte
+	for _, e := range entries {
+		text, err := files.ReadFile(e.Name())
+		if err != nil {
+			return nil, fmt.Errorf("read a definition: %w", err)
+		}
+		out = append(out, text)
+	}
+	return out, nil
+}

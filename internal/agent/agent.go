@@ -10,17 +10,21 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/placid-net/placid/internal/agent/security"
 	"github.com/placid-net/placid/internal/agentapi"
 	"github.com/placid-net/placid/internal/cni"
 	"github.com/placid-net/placid/internal/config"
 	"github.com/placid-net/placid/internal/datapath"
+	"github.com/placid-net/placid/internal/identity"
 	"github.com/placid-net/placid/internal/ipam"
 	"github.com/placid-net/placid/internal/k8s"
+	"github.com/placid-net/placid/internal/policy"
 	"github.com/placid-net/placid/internal/state"
 )
 
@@ -44,6 +48,9 @@ type Agent struct {
 	kubernetes *k8s.Client
 	addresses  *addresses
 	endpoints  *endpoints
+	filter     identity.Filter
+	security   *security.Enforcer
+	live       *live
 	metrics    *metrics
 	swept      atomic.Bool // the DELs that were left while no agent ran are done
 	confState  atomic.Pointer[string]
@@ -68,24 +75,47 @@ func New(loaded *config.Loaded, version string, log *slog.Logger) (*Agent, error
 	if err != nil {
 		return nil, err
 	}
-	kubernetes, err := k8s.New(k8s.Config{REST: rest, NodeName: name, Tables: tables, Log: log})
+	mode := policyMode(cfg)
+	kubernetes, err := k8s.New(k8s.Config{REST: rest, NodeName: name, Tables: tables, Policy: mode != policy.ModeNever, Log: log})
 	if err != nil {
 		return nil, err
 	}
+	filter, err := identity.ParseFilter(strings.Fields(cfg.Labels))
+	if err != nil {
+		return nil, fmt.Errorf("key labels: %w", err)
+	}
 	a := &Agent{
-		version: version, nodeName: name, startedAt: time.Now(), loaded: loaded, log: log, now: time.Now,
+		version: version, nodeName: name, startedAt: time.Now(), loaded: loaded, log: log, now: time.Now, filter: filter,
 		tables: tables, kubernetes: kubernetes, datapath: datapath.New(datapathConfig(cfg, name, log), tables),
 	}
+	a.metrics = newMetrics(a)
+	a.security, err = security.New(security.Config{
+		NodeName: name, ClusterName: cfg.ClusterName, Mode: mode, Ignore: !cfg.EnableK8sNetworkPolicy, AuditAll: cfg.PolicyAuditMode,
+		Filter: filter, Interval: cfg.ReconcileInterval, Tables: tables, Datapath: a.datapath, Cluster: kubernetes, Meter: a.metrics, Log: log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	a.live = &live{loaded: loaded, apply: a.applyLive, log: log}
 	a.addresses = &addresses{alloc: ipam.NewAllocator(cfg.AddressReuseDelay), families: families(cfg), now: a.now}
 	a.endpoints = &endpoints{
-		tables: tables, datapath: a.datapath, addresses: a.addresses, log: log, now: a.now,
+		tables: tables, datapath: a.datapath, security: a.security, addresses: a.addresses, log: log, now: a.now,
 		locks: map[state.AttachmentID]*attachmentLock{},
 		report: func(pod state.PodRef, reason, message string) {
 			kubernetes.Event(pod, k8s.EventWarning, reason, message)
 		},
 	}
-	a.metrics = newMetrics(a)
 	return a, nil
+}
+
+// policyMode is what the keys enable-policy and enable-k8s-networkpolicy say
+// together: where no policy can be and none is asked for, nothing is watched.
+func policyMode(cfg config.Config) policy.Mode {
+	mode := policy.Mode(cfg.EnablePolicy)
+	if mode == policy.ModeDefault && !cfg.EnableK8sNetworkPolicy {
+		return policy.ModeNever
+	}
+	return mode
 }
 
 func nodeName(cfg config.Config) (string, error) {
@@ -113,7 +143,11 @@ func datapathConfig(cfg config.Config, node string, log *slog.Logger) datapath.C
 		Tunnel: cfg.RoutingMode == string(state.RoutingTunnel), TunnelPort: cfg.TunnelPort,
 		AutoDirectRoutes: cfg.AutoDirectNodeRoutes, UnreachableRoutes: cfg.UnreachableRoutes,
 		Devices: cfg.Devices, MTU: cfg.MTU,
-		ReconcileInterval: cfg.ReconcileInterval, Log: log,
+		ReconcileInterval: cfg.ReconcileInterval, Timeouts: timeouts(cfg), CTSchedule: schedule(cfg), Log: log,
+		Tables: datapath.TableSizes{
+			TCP: uint32(cfg.CTGlobalTCPMax), Any: uint32(cfg.CTGlobalAnyMax),
+			Embryonic: uint32(cfg.CTEmbryonicMax), Policy: uint32(cfg.PolicyMapMax),
+		},
 	}
 }
 
@@ -141,7 +175,11 @@ func (a *Agent) Run(ctx context.Context) error {
 	})
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return a.kubernetes.Run(ctx) })
-	g.Go(func() error { return a.datapath.Run(ctx, a.kubernetes.NodesSynced()) })
+	g.Go(func() error {
+		return a.datapath.Run(ctx, datapath.Known{Nodes: a.kubernetes.NodesSynced(), NodeEndpoints: a.kubernetes.NodeEndpointsSynced()})
+	})
+	g.Go(func() error { return a.security.Run(ctx) })
+	g.Go(func() error { return a.live.run(ctx) })
 	g.Go(func() error { return a.followCIDRs(ctx) })
 	g.Go(func() error { return a.becomeReady(ctx) })
 	c := &collector{endpoints: a.endpoints, pods: a.kubernetes, interval: cfg.EndpointGCInterval}

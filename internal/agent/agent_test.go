@@ -342,6 +342,8 @@ func (a *testAgent) mustAdd(t *testing.T, i int) state.Endpoint {
 
 // checkMetrics reads the exposition as Prometheus does.
 func checkMetrics(t *testing.T, a *testAgent) {
+	_, err := a.client.CTCollect(t.Context())
+	must(t, err)
 	_, body := a.get(t, metricsURL)
 	series := parseSeries(t, body)
 	for _, want := range []struct {
@@ -367,6 +369,24 @@ func checkMetrics(t *testing.T, a *testAgent) {
 		{"placid_reconcile_repaired_total", []string{"controller=endpoints"}, 0},
 		{"placid_bpf_map_entries", []string{"map_name=endpoint"}, 3},
 		{"placid_bpf_map_max_entries", []string{"map_name=endpoint"}, 16384},
+		{"cilium_policy", nil, 0},
+		{"cilium_identity", []string{"type=cluster_local"}, 0},
+		{"cilium_identity", []string{"type=reserved"}, 8},
+		{"cilium_policy_endpoint_enforcement_status", []string{"enforcement=none"}, 2},
+		{"cilium_policy_endpoint_enforcement_status", []string{"enforcement=ingress"}, 0},
+		{"cilium_policy_implementation_delay_count", []string{"source=k8s"}, 0},
+		{"placid_policy_sets", nil, 0},
+		{"placid_policy_refused_sets", nil, 0},
+		{"placid_policy_staged", nil, 0},
+		{"placid_endpoints_without_identity", nil, 2},
+		{"placid_identity_propagation_seconds_count", nil, 0},
+		{"placid_endpoint_identity_seconds_count", nil, 0},
+		{"cilium_datapath_conntrack_gc_interval_seconds", []string{"global=global"}, 1},
+		{"cilium_datapath_conntrack_gc_entries", []string{"family=ipv4", "protocol=TCP", "status=alive"}, 0},
+		{"cilium_datapath_conntrack_gc_runs_total", []string{"family=ipv6", "protocol=non-TCP", "status=completed"}, 1},
+		{"cilium_datapath_conntrack_gc_duration_seconds_count", []string{"family=ipv4", "protocol=TCP", "status=completed"}, 1},
+		{"cilium_datapath_conntrack_gc_key_fallbacks_total", []string{"family=ipv4", "protocol=TCP"}, 0},
+		{"cilium_datapath_conntrack_dump_resets_total", []string{"area=conntrack", "name=dump_interrupts", "family=ipv4"}, 0},
 		{"go_goroutines", nil, 1},
 		{"process_resident_memory_bytes", nil, 1},
 	} {

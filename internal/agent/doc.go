@@ -9,4 +9,6 @@
 //     interface, and stays when the agent stops.
 //   - An address is given out once: the allocator, the endpoint files and the
 //     interfaces that exist are compared at start and on a timer.
+//   - A pod gets its interface when its policies are in the kernel; see
+//     internal/agent/security.
 package agent

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/placid-net/placid/internal/agent/security"
 	"github.com/placid-net/placid/internal/agentapi"
 	"github.com/placid-net/placid/internal/datapath"
 	"github.com/placid-net/placid/internal/datapath/pair"
@@ -28,11 +29,25 @@ type connector interface {
 
 var _ connector = (*datapath.Datapath)(nil)
 
+// admitter puts endpoints under their policies.
+type admitter interface {
+	// Restore takes over an endpoint that an earlier agent made.
+	Restore(ep state.Endpoint)
+	// Admit returns when the endpoint may get its interface. An error that is
+	// security.ErrNotReady says what is not known yet.
+	Admit(ctx context.Context, ep state.Endpoint) error
+	// Forget ends an endpoint that was restored or admitted.
+	Forget(endpoint uint32)
+}
+
+var _ admitter = (*security.Enforcer)(nil)
+
 // endpoints makes, restores and removes the node's endpoints. Requests for one
 // attachment are served one after another, those for different ones together.
 type endpoints struct {
 	tables    *state.Tables
 	datapath  connector
+	security  admitter
 	addresses *addresses
 	store     store
 	log       *slog.Logger
@@ -108,10 +123,18 @@ func (e *endpoints) create(ctx context.Context, req agentapi.CNIRequest) (state.
 		ID: e.takeID(), Attachment: req.Attachment, Netns: req.Netns, Pod: req.Pod,
 		IPv4: v4, IPv6: v6, Bandwidth: req.Bandwidth, MTU: req.MTU, CreatedAt: e.now().UTC(),
 	}
+	if err = e.security.Admit(ctx, ep); err != nil {
+		e.addresses.alloc.Release(req.Attachment.String(), e.now())
+		if errors.Is(err, security.ErrNotReady) {
+			return state.Endpoint{}, &agentapi.Error{Code: agentapi.CodeNotReady, Message: err.Error()}
+		}
+		return state.Endpoint{}, err
+	}
 	made, err := e.datapath.Connect(ctx, ep, func(ep state.Endpoint) error {
 		return errors.Join(e.store.putEndpoint(ep), e.addresses.taken(ep))
 	})
 	if err != nil {
+		e.security.Forget(ep.ID)
 		err = errors.Join(err, e.forget(ep))
 		e.addresses.alloc.Release(req.Attachment.String(), e.now())
 		return state.Endpoint{}, err
@@ -162,6 +185,7 @@ func (e *endpoints) removeLocked(ctx context.Context, ep state.Endpoint) error {
 		// Whoever tries again has to find it.
 		return errors.Join(err, e.tables.UpsertEndpoint(ep))
 	}
+	e.security.Forget(ep.ID)
 	e.addresses.alloc.Release(ep.Attachment.String(), e.now())
 	return nil
 }
@@ -245,6 +269,7 @@ func (e *endpoints) restore() error {
 		if err := errors.Join(e.addresses.restore(ep), e.tables.UpsertEndpoint(ep)); err != nil {
 			return fmt.Errorf("restore endpoint %d (%s): %w", ep.ID, ep.Pod, err)
 		}
+		e.security.Restore(ep)
 	}
 	e.log.Info("endpoints restored", "count", len(eps), "junk", len(junk))
 	return nil

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/placid-net/placid/internal/agent/security"
 	"github.com/placid-net/placid/internal/agentapi"
 	"github.com/placid-net/placid/internal/datapath/pair"
 	"github.com/placid-net/placid/internal/state"
@@ -71,6 +73,25 @@ func TestAdd(t *testing.T) {
 		}
 		n.consistent(t)
 	})
+}
+
+func TestAddBeforePoliciesAreKnown(t *testing.T) {
+	n := newFakeNode(t, t.TempDir())
+	n.admits.err = fmt.Errorf("%w: pod default/pod-1 is not known", security.ErrNotReady)
+	_, err := n.add(t.Context(), request(1))
+	checkCode(t, err, agentapi.CodeNotReady)
+	if err == nil || !strings.Contains(err.Error(), "default/pod-1") || n.kernel.made != 0 {
+		t.Errorf("%d devices were made; %v", n.kernel.made, err)
+	}
+	n.consistent(t)
+	n.admits.err = errFake
+	if _, err = n.add(t.Context(), request(1)); !errors.Is(err, errFake) {
+		t.Errorf("error %v", err)
+	}
+	n.consistent(t)
+	n.admits.err = nil
+	n.mustAdd(t, 1)
+	n.consistent(t)
 }
 
 func TestDel(t *testing.T) {

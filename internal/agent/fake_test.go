@@ -152,6 +152,39 @@ func (k *fakeKernel) clone() *fakeKernel {
 	return out
 }
 
+// fakeSecurity is an admitter: it knows which endpoints there are.
+type fakeSecurity struct {
+	mu      sync.Mutex
+	members map[uint32]bool
+	err     error // of Admit
+}
+
+func newFakeSecurity() *fakeSecurity { return &fakeSecurity{members: map[uint32]bool{}} }
+
+// Restore implements admitter.
+func (s *fakeSecurity) Restore(ep state.Endpoint) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.members[ep.ID] = true
+}
+
+// Admit implements admitter.
+func (s *fakeSecurity) Admit(_ context.Context, ep state.Endpoint) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err == nil {
+		s.members[ep.ID] = true
+	}
+	return s.err
+}
+
+// Forget implements admitter.
+func (s *fakeSecurity) Forget(endpoint uint32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.members, endpoint)
+}
+
 const reuseDelay = time.Minute
 
 // fakeNode is one agent's endpoint manager with a fake kernel, a fake clock and
@@ -159,6 +192,7 @@ const reuseDelay = time.Minute
 type fakeNode struct {
 	*endpoints
 	kernel *fakeKernel
+	admits *fakeSecurity
 	dir    string
 	clock  *time.Time
 	events *[]string
@@ -175,7 +209,7 @@ func startNode(t testing.TB, kernel *fakeKernel, dir string, clock *time.Time) *
 	tables, err := state.NewTables()
 	must(t, err)
 	kernel.tables = tables
-	n := &fakeNode{kernel: kernel, dir: dir, clock: clock, events: &[]string{}}
+	n := &fakeNode{kernel: kernel, admits: newFakeSecurity(), dir: dir, clock: clock, events: &[]string{}}
 	var mu sync.Mutex // of the clock and the events
 	now := func() time.Time {
 		mu.Lock()
@@ -185,7 +219,7 @@ func startNode(t testing.TB, kernel *fakeKernel, dir string, clock *time.Time) *
 	st, err := openStore(dir)
 	must(t, err)
 	n.endpoints = &endpoints{
-		tables: tables, datapath: kernel, store: st, now: now, log: slog.New(slog.DiscardHandler),
+		tables: tables, datapath: kernel, security: n.admits, store: st, now: now, log: slog.New(slog.DiscardHandler),
 		addresses: &addresses{alloc: ipam.NewAllocator(reuseDelay), families: ipam.IPv4 | ipam.IPv6, store: st, now: now},
 		locks:     map[state.AttachmentID]*attachmentLock{},
 		report: func(pod state.PodRef, reason, message string) {
@@ -252,6 +286,16 @@ func (n *fakeNode) consistent(t testing.TB) {
 	}
 	if owners := n.addresses.alloc.Owners(); len(owners) != len(eps) {
 		t.Errorf("addresses are held by %v, want %d owners", owners, len(eps))
+	}
+	n.admits.mu.Lock()
+	defer n.admits.mu.Unlock()
+	for _, ep := range eps {
+		if !n.admits.members[ep.ID] {
+			t.Errorf("endpoint %d is under no policies", ep.ID)
+		}
+	}
+	if len(n.admits.members) != len(eps) {
+		t.Errorf("policies know the endpoints %v, want %d", n.admits.members, len(eps))
 	}
 	if len(n.locks) != 0 {
 		t.Errorf("%d locks are left", len(n.locks))

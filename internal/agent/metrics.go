@@ -15,6 +15,7 @@ import (
 type metrics struct {
 	registry *prometheus.Registry
 	cni      *prometheus.HistogramVec
+	policyMetrics
 }
 
 func newMetrics(a *Agent) *metrics {
@@ -25,6 +26,8 @@ func newMetrics(a *Agent) *metrics {
 			Buckets: []float64{.002, .005, .01, .015, .02, .025, .05, .1, .25, .5, 1, 5, 15, 60},
 		}, []string{"operation", "outcome"}),
 	}
+	m.policyMetrics = newPolicyMetrics()
+	m.registry.MustRegister(m.all()...)
 	m.registry.MustRegister(m.cni, &snapshot{a}, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
@@ -66,6 +69,8 @@ func (s *snapshot) Collect(ch chan<- prometheus.Metric) {
 	s.collectPackets(counter)
 	s.collectAddresses(gauge)
 	s.collectControllers(gauge, counter)
+	s.collectPolicy(gauge)
+	s.collectConntrack(ch, gauge, counter)
 	if maps, err := s.datapath.Maps(); err == nil {
 		d := desc("placid_bpf_map_max_entries", "Size of a BPF map in entries.", "map_name")
 		e := desc("placid_bpf_map_entries", "Entries of a BPF map.", "map_name")

@@ -19,7 +19,7 @@ var _ agentapi.Service = service{}
 
 // Add makes the attachment.
 func (s service) Add(ctx context.Context, req agentapi.CNIRequest) (agentapi.CNIResult, error) {
-	if err := s.CNIStatus(ctx); err != nil {
+	if err := notReady(s.readyForPods()); err != nil {
 		return agentapi.CNIResult{}, err
 	}
 	began := time.Now()
@@ -46,12 +46,17 @@ func (s service) GC(ctx context.Context, req agentapi.GCRequest) error {
 	return s.endpoints.gc(ctx, req.Valid)
 }
 
-// CNIStatus fails while a pod could not be given an interface.
+// CNIStatus fails while a pod could not be given an interface. An ADD waits a
+// while for policies to be known, this does not.
 func (s service) CNIStatus(context.Context) error {
-	if err := s.readyForPods(); err != nil {
-		return &agentapi.Error{Code: agentapi.CodeNotReady, Message: "placid-agent is not ready: " + err.Error()}
+	return notReady(cmp.Or(s.readyForPods(), s.security.Ready()))
+}
+
+func notReady(err error) error {
+	if err == nil {
+		return nil
 	}
-	return nil
+	return &agentapi.Error{Code: agentapi.CodeNotReady, Message: "placid-agent is not ready: " + err.Error()}
 }
 
 // Endpoints lists the node's endpoints.
@@ -62,7 +67,7 @@ func (s service) Endpoints(context.Context) ([]state.Endpoint, error) {
 
 // Config lists the effective value of every key.
 func (s service) Config(context.Context) ([]agentapi.ConfigEntry, error) {
-	return s.loaded.Entries(), nil
+	return s.live.current().Entries(), nil
 }
 
 // Maps lists the BPF maps.
@@ -86,11 +91,12 @@ func (s service) Status(context.Context) (agentapi.Status, error) {
 	st := agentapi.Status{
 		Version: s.version, Node: s.nodeName, StartedAt: s.startedAt, IPAMMode: s.loaded.Config.IPAM,
 		RoutingMode: state.RoutingMode(s.loaded.Config.RoutingMode), Endpoints: len(eps),
-		Warnings: s.loaded.Warnings, CNIConf: s.cniConf(), IPAM: s.ipamPools(),
+		Warnings: append(s.live.warnings(), s.policyWarnings()...), CNIConf: s.cniConf(), IPAM: s.ipamPools(),
 	}
 	if err := s.datapath.Status(&st); err != nil {
 		return agentapi.Status{}, err
 	}
+	st.Policy, st.Conntrack = s.policyStatus(), s.conntrackStatus()
 	st.Conditions = s.conditions()
 	st.Ready = s.ready() == nil
 	return st, nil
@@ -112,6 +118,8 @@ func (a *Agent) conditions() []agentapi.Condition {
 		kubernetes,
 		a.condition("datapath", a.datapath.Ready()),
 		a.condition("addresses", a.addressesReady()),
+		a.condition("policy", a.security.Ready()),
+		a.kubernetes.EndpointsHealth(),
 	}
 }
 
@@ -142,5 +150,7 @@ func (a *Agent) addressesReady() error {
 }
 
 // ready is what the readiness probe asks: programs attached, maps filled,
-// addresses there, plugin served.
-func (a *Agent) ready() error { return cmp.Or(a.datapath.Ready(), a.readyForPods()) }
+// addresses there, policies in force, plugin served.
+func (a *Agent) ready() error {
+	return cmp.Or(a.datapath.Ready(), a.readyForPods(), a.security.Ready())
+}

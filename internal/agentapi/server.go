@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/placid-net/placid/internal/state"
@@ -35,13 +37,16 @@ type Service interface {
 	Maps(ctx context.Context) ([]MapInfo, error)
 	// MapDump fails with CodeNotFound when there is no map of that name.
 	MapDump(ctx context.Context, name string) (MapDump, error)
+	ConntrackService
+	PolicyService
 }
 
 // Handler serves the paths of this package from s. Every response of status 400
 // and above carries an Error as its body, unknown paths and methods included.
 // Fields that it does not know are ignored, so that a newer client can talk to
-// an older agent. Requests that lack what they must have are answered with
-// CodeInvalid and do not reach s.
+// an older agent; query parameters that it does not know are refused, so that
+// no flush misses a condition. Requests that lack what they must have are
+// answered with CodeInvalid and do not reach s.
 func Handler(s Service) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc(PathCNIAdd, post(func(r *http.Request, req CNIRequest) (any, error) { return s.Add(r.Context(), req) }))
@@ -56,6 +61,8 @@ func Handler(s Service) http.Handler {
 	mux.HandleFunc(PathMapPrefix+"{name}", get(func(r *http.Request) (any, error) {
 		return s.MapDump(r.Context(), r.PathValue("name"))
 	}))
+	handleConntrack(mux, s)
+	handlePolicy(mux, s)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		writeError(w, &Error{Code: CodeNotFound, Message: fmt.Sprintf("path %s is not known to this placid-agent; is the client newer?", r.URL.Path)})
 	})
@@ -91,7 +98,8 @@ func (r GCRequest) validate() error {
 // 204 when that is nil.
 func post[T validator](call func(*http.Request, T) (any, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		if !methodIs(w, r, http.MethodPost) {
+		if r.Method != http.MethodPost {
+			methodNotAllowed(w, r, http.MethodPost)
 			return
 		}
 		var req T
@@ -108,23 +116,27 @@ func post[T validator](call func(*http.Request, T) (any, error)) http.HandlerFun
 	}
 }
 
-func get(call func(*http.Request) (any, error)) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		if !methodIs(w, r, http.MethodGet) {
-			return
-		}
-		out, err := call(r)
-		write(w, out, err)
+// bodyless is what a path does for each of its methods, which read no body.
+type bodyless map[string]func(*http.Request) (any, error)
+
+func (b bodyless) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	call, ok := b[r.Method]
+	if !ok {
+		methodNotAllowed(w, r, slices.Sorted(maps.Keys(b))...)
+		return
 	}
+	out, err := call(r)
+	write(w, out, err)
 }
 
-func methodIs(w http.ResponseWriter, r *http.Request, want string) bool {
-	if r.Method == want {
-		return true
-	}
-	w.Header().Set("Allow", want)
-	writeJSON(w, http.StatusMethodNotAllowed, &Error{Code: CodeInvalid, Message: fmt.Sprintf("method %s is not allowed on %s: use %s", r.Method, r.URL.Path, want)})
-	return false
+func get(call func(*http.Request) (any, error)) http.HandlerFunc {
+	return bodyless{http.MethodGet: call}.ServeHTTP
+}
+
+func methodNotAllowed(w http.ResponseWriter, r *http.Request, want ...string) {
+	w.Header().Set("Allow", strings.Join(want, ", "))
+	writeJSON(w, http.StatusMethodNotAllowed, &Error{Code: CodeInvalid, Message: fmt.Sprintf(
+		"method %s is not allowed on %s: use %s", r.Method, r.URL.Path, strings.Join(want, " or "))})
 }
 
 // decodeBody reads exactly one JSON value.

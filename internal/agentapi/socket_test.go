@@ -27,7 +27,9 @@ import (
 )
 
 // comparer compares addresses by value.
-func comparer() cmp.Option { return cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}) }
+func comparer() cmp.Option {
+	return cmpopts.EquateComparable(netip.Addr{}, netip.AddrPort{}, netip.Prefix{})
+}
 
 func fullService() *agentapitest.Service {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
@@ -198,11 +200,15 @@ func TestUnknownFieldsAreIgnored(t *testing.T) {
 }
 
 func TestEmptyListsAreNotNull(t *testing.T) {
-	for _, path := range []string{agentapi.PathEndpoints, agentapi.PathConfig, agentapi.PathMaps} {
+	for path, want := range map[string]string{
+		agentapi.PathEndpoints: `[]`, agentapi.PathConfig: `[]`, agentapi.PathMaps: `[]`, agentapi.PathIdentities: `[]`,
+		agentapi.PathPolicy: `[]`, agentapi.PathSelectors: `[]`, agentapi.PathCTTop + "?by=pod": `[]`,
+		agentapi.PathCT: `{"entries":[],"total":0}`,
+	} {
 		rec := httptest.NewRecorder()
 		agentapi.Handler(&agentapitest.Service{}).ServeHTTP(rec, httptest.NewRequest(http.MethodGet, path, nil))
-		if got := rec.Body.String(); got != "[]" {
-			t.Errorf("%s answers %q, want []", path, got)
+		if got := rec.Body.String(); got != want {
+			t.Errorf("%s answers %q, want %s", path, got, want)
 		}
 	}
 }
@@ -428,10 +434,11 @@ func FuzzHandlerBody(f *testing.F) {
 	f.Add(`{"attachment":{"containerID":"c","ifName":"e"},"expect":["10.0.0.1"]}`)
 	f.Add(`{"valid":[]}`)
 	f.Add(`{"valid":[{"containerID":"c","ifName":"e"}],"attachment":null}`)
+	f.Add(`{"from":"a/b","to":"fd00::1","port":80,"protocol":6}`)
 	f.Add(`[]`)
 	f.Add(``)
 	f.Fuzz(func(t *testing.T, body string) {
-		for _, path := range []string{agentapi.PathCNIAdd, agentapi.PathCNIDel, agentapi.PathCNICheck, agentapi.PathCNIGC} {
+		for _, path := range []string{agentapi.PathCNIAdd, agentapi.PathCNIDel, agentapi.PathCNICheck, agentapi.PathCNIGC, agentapi.PathPolicyTrace} {
 			svc := &agentapitest.Service{}
 			rec := httptest.NewRecorder()
 			agentapi.Handler(svc).ServeHTTP(rec, httptest.NewRequest(http.MethodPost, path, strings.NewReader(body)))

@@ -194,4 +194,7 @@ type Status struct {
 	Nodes       []PeerNode        `json:"nodes"`
 	Features    []Feature         `json:"features"`
 	Warnings    []string          `json:"warnings,omitempty"`
+	// Policy and Conntrack are nil where an agent has none.
+	Policy    *PolicyStatus    `json:"policy,omitempty"`
+	Conntrack *ConntrackStatus `json:"conntrack,omitempty"`
 }

@@ -16,6 +16,8 @@ type agent interface {
 	Config(ctx context.Context) ([]agentapi.ConfigEntry, error)
 	Maps(ctx context.Context) ([]agentapi.MapInfo, error)
 	MapDump(ctx context.Context, name string) (agentapi.MapDump, error)
+	agentapi.ConntrackService
+	agentapi.PolicyService
 }
 
 func dialAgent(socket string) agent { return agentapi.NewClient(socket) }

@@ -61,14 +61,17 @@ func compareGolden(t *testing.T, path, got string) {
 	}
 }
 
+// goldenCase is one command line whose whole output is in testdata/NAME.golden.
+type goldenCase struct {
+	name  string
+	agent *fakeAgent
+	args  string
+	code  int
+}
+
 // TestGolden shows every command's output as a person sees it.
 func TestGolden(t *testing.T) {
-	tests := []struct {
-		name  string
-		agent *fakeAgent
-		args  string
-		code  int
-	}{
+	golden(t, []goldenCase{
 		{"status", healthyAgent(), "status", ExitOK},
 		{"status-verbose", healthyAgent(), "status --verbose", ExitOK},
 		{"status-brief", healthyAgent(), "status --brief", ExitOK},
@@ -114,7 +117,11 @@ func TestGolden(t *testing.T) {
 		{"unknown-output", healthyAgent(), "status -o xml", ExitUsage},
 		{"timeout-zero", healthyAgent(), "status --timeout 0s", ExitUsage},
 		{"root", healthyAgent(), "", ExitOK},
-	}
+	})
+}
+
+func golden(t *testing.T, tests []goldenCase) {
+	t.Helper()
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
 			r := placid(t, tc.agent, "", strings.Fields(tc.args)...)
@@ -132,6 +139,8 @@ func TestUnreachable(t *testing.T) {
 	for _, args := range []string{
 		"status", "status --brief", "status -o json", "endpoint list", "endpoint get 7", "bpf maps",
 		"bpf ipcache list", "bpf other list", "bpf map get x", "config", "config --changed -o yaml",
+		"bpf ct list", "bpf ct get --from 10.0.0.1:1 --to 10.0.0.2:2", "bpf ct top", "bpf ct flush --all", "bpf ct gc",
+		"identity list", "identity get 1", "policy get", "policy get a/b", "policy selectors", "policy trace --from a/b --to c/d:1",
 	} {
 		t.Run(args, func(t *testing.T) {
 			r := placid(t, unreachableAgent(), "", strings.Fields(args)...)
@@ -350,6 +359,8 @@ func TestProblems(t *testing.T) {
 		"not ready":      {func(s *agentapi.Status) { s.Ready = false }, "agent is not ready"},
 		"condition":      {func(s *agentapi.Status) { s.Conditions[1].OK = false }, "datapath: not ok"},
 		"feature":        {func(s *agentapi.Status) { s.Features[1].Required = true }, "netkit: needs kernel 6.7"},
+		"refused policy": {func(s *agentapi.Status) { s.Policy.Problems = []string{"a/b: too large"} }, "policy: a/b: too large"},
+		"no collection":  {func(s *agentapi.Status) { s.Conntrack.Problem = "no iterator" }, "conntrack: no iterator"},
 		"controller":     {func(s *agentapi.Status) { s.Controllers[0].Failing = 2 }, "endpoint-map: 2 of 3 failing"},
 		"node's MTU":     {func(s *agentapi.Status) { s.Nodes[0].Problem = "MTU 1450 there" }, "node lab-2: MTU 1450 there"},
 		"route's error":  {func(s *agentapi.Status) { s.Nodes[0].Route = "no route to host" }, "node lab-2: no route to host"},

@@ -25,7 +25,7 @@ Nothing is printed when a value is one that Placid refuses. Needs no agent.`
 
 // configImportCommand has an --output of its own, which hides the global one.
 func (a *app) configImportCommand() *cobra.Command {
-	output := enum{value: outYAML, allowed: []string{outYAML, outJSON, outConfigMap}}
+	output := enum{value: outYAML, kind: "format", allowed: []string{outYAML, outJSON, outConfigMap}}
 	cmd := &cobra.Command{
 		Use:     "import FILE|-",
 		Short:   "Print the Placid configuration that is equivalent to a Terway CNI file",

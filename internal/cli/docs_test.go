@@ -89,7 +89,11 @@ func writeFlags(out *strings.Builder, flags *pflag.FlagSet) {
 		if f.Shorthand != "" {
 			name = "`-" + f.Shorthand + "`, " + name
 		}
-		fmt.Fprintf(out, "| %s | `%s` | %s |\n", name, f.DefValue, cell(f.Usage))
+		defaultText := "none"
+		if f.DefValue != "" {
+			defaultText = "`" + f.DefValue + "`"
+		}
+		fmt.Fprintf(out, "| %s | %s | %s |\n", name, defaultText, cell(f.Usage))
 	})
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/placid-net/placid/internal/agentapi"
+	"github.com/placid-net/placid/internal/agentapi/agentapitest"
 	"github.com/placid-net/placid/internal/state"
 )
 
@@ -15,6 +16,8 @@ var testNow = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 
 // fakeAgent answers from its fields; err, when set, is the answer to everything.
 type fakeAgent struct {
+	agentapitest.Service // for what fakepolicy_test.go and the CNI half answer
+
 	status    agentapi.Status
 	endpoints []state.Endpoint
 	config    []agentapi.ConfigEntry
@@ -159,6 +162,7 @@ func healthyAgent() *fakeAgent {
 	for _, d := range dumps {
 		f.status.Maps = append(f.status.Maps, d.Info)
 	}
+	addPolicy(f)
 	return f
 }
 
@@ -175,6 +179,10 @@ func sickAgent() *fakeAgent {
 	s.Controllers[1].Failing, s.Controllers[1].LastError = 1, "add route 10.244.1.0/24: network is unreachable"
 	s.Nodes[0].Problem = "MTU 1450 there, 1500 here"
 	s.Nodes[0].Route = "add route: network is unreachable"
+	s.Policy.Staged = "waiting for identities of nodes lab-2"
+	s.Policy.Problems = []string{"default/allow-web: 70000 prefixes, the table takes 65536: make it smaller or raise bpf-policy-map-max"}
+	s.Conntrack.TCP.Entries = s.Conntrack.TCP.Size
+	s.Conntrack.Problem = "collect: the iterator was refused: operation not permitted"
 	s.Warnings = []string{"key enable-l7-proxy is ignored: Placid has no proxy"}
 	return f
 }

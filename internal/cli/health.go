@@ -8,7 +8,8 @@ import (
 )
 
 // problems names what is wrong with the node, one line each, the most telling
-// first: parts of the agent, what the kernel lacks, reconcilers, other nodes.
+// first: parts of the agent, what the kernel lacks, policy and conntrack,
+// reconcilers, other nodes.
 // It is empty exactly when `placid status` exits with 0.
 func problems(s agentapi.Status) []string {
 	var out []string
@@ -22,6 +23,7 @@ func problems(s agentapi.Status) []string {
 			out = append(out, featureLine(f))
 		}
 	}
+	out = append(out, policyProblems(s)...)
 	for _, c := range s.Controllers {
 		if c.Failing > 0 {
 			out = append(out, controllerLine(c))
@@ -34,6 +36,20 @@ func problems(s agentapi.Status) []string {
 	}
 	if !s.Ready && len(out) == 0 {
 		out = append(out, "agent is not ready: no condition says why, see its log")
+	}
+	return out
+}
+
+// policyProblems names what is wrong with policy and conntrack.
+func policyProblems(s agentapi.Status) []string {
+	var out []string
+	if s.Policy != nil {
+		for _, p := range s.Policy.Problems {
+			out = append(out, "policy: "+p)
+		}
+	}
+	if s.Conntrack != nil && s.Conntrack.Problem != "" {
+		out = append(out, "conntrack: "+s.Conntrack.Problem)
 	}
 	return out
 }

@@ -21,15 +21,18 @@ const (
 // enum is a flag that takes one of a few words. It implements pflag.Value.
 type enum struct {
 	value   string
+	kind    string // the placeholder that help shows
 	allowed []string
 }
 
-func newOutput() enum { return enum{value: outTable, allowed: []string{outTable, outJSON, outYAML}} }
+func newOutput() enum {
+	return enum{value: outTable, kind: "format", allowed: []string{outTable, outJSON, outYAML}}
+}
 
 func (e *enum) String() string { return e.value }
 
 // Type gives the placeholder that help shows for the flag's value.
-func (e *enum) Type() string { return "format" }
+func (e *enum) Type() string { return e.kind }
 
 func (e *enum) Set(s string) error {
 	if !slices.Contains(e.allowed, s) {
@@ -61,6 +64,12 @@ func (a *app) write(b []byte) error {
 		return fmt.Errorf("write output: %w", err)
 	}
 	return nil
+}
+
+// note tells a person what the output does not say. Where it cannot be written,
+// the output is still right.
+func (a *app) note(format string, args ...any) {
+	_, _ = fmt.Fprintf(a.env.Stderr, "placid: "+format+"\n", args...)
 }
 
 // encode appends value as indented JSON or as YAML with the names of its JSON

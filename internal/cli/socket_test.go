@@ -12,16 +12,6 @@ import (
 	"github.com/placid-net/placid/internal/agentapi"
 )
 
-// fakeService lets the agent's own HTTP handler serve a fakeAgent.
-type fakeService struct {
-	*fakeAgent
-	unusedHalf
-}
-
-// unusedHalf is the CNI half of the interface, nil: the command line never
-// calls it. It lies deeper than fakeAgent, whose methods thus come first.
-type unusedHalf struct{ agentapi.Service }
-
 // runReal runs a command with the real client.
 func runReal(t *testing.T, args ...string) result {
 	t.Helper()
@@ -43,7 +33,7 @@ func TestRealSocket(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv := &http.Server{Handler: agentapi.Handler(fakeService{fakeAgent: f}), ReadHeaderTimeout: time.Second}
+	srv := &http.Server{Handler: agentapi.Handler(f), ReadHeaderTimeout: time.Second}
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(l) }()
 	t.Cleanup(func() {
@@ -56,6 +46,10 @@ func TestRealSocket(t *testing.T) {
 	})
 	for _, args := range []string{
 		"status", "status -o json", "bpf endpoint list", "bpf metrics list -o json", "bpf absent list", "bpf a/b list",
+		"bpf ct list --pod default/web-0 --addr fd00::/64 --port 80 --proto udp --state new --limit 5", "bpf ct list -o json",
+		"bpf ct get --from 10.244.0.5:43210 --to 10.244.1.7:80", "bpf ct top --by pod", "bpf ct flush --all", "bpf ct flush --port 80",
+		"bpf ct gc", "identity list -o yaml", "identity get 4711", "policy get -o json", "policy get default/web-0",
+		"policy get default/absent", "policy selectors", "policy trace --from default/client --to default/web-0:80/tcp",
 	} {
 		got := runReal(t, append(strings.Fields(args), "--socket", socket)...)
 		if want := placid(t, f, "", strings.Fields(args)...); got != want {

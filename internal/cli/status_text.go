@@ -46,6 +46,8 @@ func (v *statusView) summary(endpoints []state.Endpoint, verbose bool) {
 		v.allocated(endpoints)
 	}
 	v.routing()
+	v.policy()
+	v.conntrack()
 	v.controllers(verbose)
 	v.nodes(verbose)
 	if verbose {

@@ -18,6 +18,7 @@ import (
 //	family   the address family of a CIDR, or of each CIDR of a list: ipv4 or ipv6
 //	empty    "ok" when a string that has a default can be emptied
 //	later    the part of Placid that will use the key; until then it is checked only
+//	live     "true" when a change is followed without a restart
 //	doc      what `placid config` and the flag help show
 type Config struct {
 	// General.
@@ -59,6 +60,24 @@ type Config struct {
 	EndpointGCInterval  time.Duration  `key:"endpoint-gc-interval" default:"5m" min:"10s" max:"24h" doc:"how often endpoints are compared with the pods that exist; a pod that is missing twice in a row gives its address back"`
 	ReconcileInterval   time.Duration  `key:"reconcile-interval" default:"1m" min:"1s" max:"24h" doc:"how often what the kernel holds is compared with what it should hold"`
 
+	// Identities and policy. What a filter of labels looks like, internal/identity
+	// checks when a program starts.
+	Labels                 string        `key:"labels" default:"" doc:"labels that make a pod's identity, besides the built-in ones: [source:][!]pattern, separated by spaces; the pattern is a regular expression for the beginning of the key, one with ! leaves labels out, one without leaves out all that no pattern includes"`
+	IdentityGCInterval     time.Duration `key:"identity-gc-interval" default:"15m" unset:"0s" min:"1s" max:"24h" doc:"how long an identity that no pod has is kept; 0s keeps it for ever"`
+	EnablePolicy           string        `key:"enable-policy" default:"default" oneof:"default always never" doc:"which pods are isolated: those that a policy selects (default), all (always) or none (never)"`
+	EnableK8sNetworkPolicy bool          `key:"enable-k8s-networkpolicy" default:"true" doc:"enforce Kubernetes NetworkPolicies"`
+	PolicyAuditMode        bool          `key:"policy-audit-mode" default:"false" live:"true" doc:"let through what policy would drop, and count it"`
+	PolicyMapMax           int           `key:"bpf-policy-map-max" default:"1048576" min:"256" max:"16777216" doc:"entries of the policy table, which all pods of the node share (Cilium has one for each pod)"`
+	CTGlobalTCPMax         int           `key:"bpf-ct-global-tcp-max" default:"0" unset:"0" min:"1024" max:"16777216" doc:"entries of the TCP conntrack table; 0 takes 131072 in this version"`
+	CTGlobalAnyMax         int           `key:"bpf-ct-global-any-max" default:"0" unset:"0" min:"1024" max:"16777216" doc:"entries of the non-TCP conntrack table; 0 takes 65536 in this version"`
+	CTEmbryonicMax         int           `key:"bpf-ct-embryonic-max" default:"65536" min:"1024" max:"16777216" doc:"entries of the table of flows that are half open or one way so far"`
+	CTTimeoutRegularAny    time.Duration `key:"bpf-ct-timeout-regular-any" default:"60s" min:"1s" max:"720h" live:"true" doc:"lifetime of idle non-TCP flows"`
+	CTTimeoutRegularTCP    time.Duration `key:"bpf-ct-timeout-regular-tcp" default:"8000s" min:"1s" max:"720h" live:"true" doc:"lifetime of idle established TCP flows"`
+	CTTimeoutRegularFin    time.Duration `key:"bpf-ct-timeout-regular-tcp-fin" default:"10s" min:"1s" max:"720h" live:"true" doc:"lifetime of closing TCP flows"`
+	CTTimeoutRegularSyn    time.Duration `key:"bpf-ct-timeout-regular-tcp-syn" default:"60s" min:"1s" max:"720h" live:"true" doc:"lifetime of half-open TCP flows"`
+	ConntrackGCInterval    time.Duration `key:"conntrack-gc-interval" default:"0s" unset:"0s" min:"1s" max:"24h" live:"true" doc:"how often dead conntrack entries are collected; 0s follows how many there are"`
+	ConntrackGCMaxInterval time.Duration `key:"conntrack-gc-max-interval" default:"0s" unset:"0s" min:"1s" max:"24h" live:"true" doc:"the longest time between collections when conntrack-gc-interval is 0s; 0s sets no limit of its own"`
+
 	// CNI and local files.
 	CNIConfPath  string `key:"write-cni-conf-when-ready" default:"/etc/cni/net.d/05-placid.conflist" empty:"ok" format:"conflist" doc:"CNI configuration that the agent writes once it is ready; empty writes none"`
 	CNIExclusive bool   `key:"cni-exclusive" default:"true" doc:"rename other CNI configurations in the same folder to *.placid_bak so that only Placid's is used"`
@@ -73,14 +92,8 @@ type Config struct {
 	OperatorHealthAddr     string `key:"operator-api-serve-addr" default:"127.0.0.1:9234" format:"address" doc:"address of the operator's /healthz and /readyz"`
 
 	// Known keys of parts that come later: checked, carried, not used yet.
-	MapDynamicSizeRatio   float64       `key:"bpf-map-dynamic-size-ratio" default:"0.0025" min:"0" max:"1" later:"conntrack" doc:"share of the node's memory that the large tables get"`
-	CTGlobalTCPMax        int           `key:"bpf-ct-global-tcp-max" default:"0" unset:"0" min:"1024" max:"16777216" later:"conntrack" doc:"entries of the TCP conntrack table; 0 follows the ratio"`
-	CTGlobalAnyMax        int           `key:"bpf-ct-global-any-max" default:"0" unset:"0" min:"1024" max:"16777216" later:"conntrack" doc:"entries of the non-TCP conntrack table; 0 follows the ratio"`
-	NATGlobalMax          int           `key:"bpf-nat-global-max" default:"0" unset:"0" min:"1024" max:"16777216" later:"conntrack" doc:"entries of the NAT table; 0 follows the ratio"`
-	CTTimeoutRegularAny   time.Duration `key:"bpf-ct-timeout-regular-any" default:"60s" min:"1s" max:"720h" later:"conntrack" doc:"lifetime of idle non-TCP flows"`
-	CTTimeoutRegularTCP   time.Duration `key:"bpf-ct-timeout-regular-tcp" default:"8000s" min:"1s" max:"720h" later:"conntrack" doc:"lifetime of idle established TCP flows"`
-	CTTimeoutRegularFin   time.Duration `key:"bpf-ct-timeout-regular-tcp-fin" default:"10s" min:"1s" max:"720h" later:"conntrack" doc:"lifetime of closing TCP flows"`
-	CTTimeoutRegularSyn   time.Duration `key:"bpf-ct-timeout-regular-tcp-syn" default:"60s" min:"1s" max:"720h" later:"conntrack" doc:"lifetime of half-open TCP flows"`
+	MapDynamicSizeRatio   float64       `key:"bpf-map-dynamic-size-ratio" default:"0.0025" min:"0" max:"1" later:"sizes that follow the memory" doc:"share of the node's memory that the large tables get"`
+	NATGlobalMax          int           `key:"bpf-nat-global-max" default:"0" unset:"0" min:"1024" max:"16777216" later:"masquerading" doc:"entries of the NAT table; 0 follows the ratio"`
 	CTTimeoutServiceAny   time.Duration `key:"bpf-ct-timeout-service-any" default:"60s" min:"1s" max:"720h" later:"services" doc:"lifetime of idle non-TCP service flows"`
 	CTTimeoutServiceTCP   time.Duration `key:"bpf-ct-timeout-service-tcp" default:"8000s" min:"1s" max:"720h" later:"services" doc:"lifetime of idle TCP service flows"`
 	CTTimeoutServiceGrace time.Duration `key:"bpf-ct-timeout-service-tcp-grace" default:"60s" min:"1s" max:"720h" later:"services" doc:"lifetime of TCP service flows whose backend terminates"`

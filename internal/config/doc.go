@@ -1,6 +1,6 @@
 // Package config is the one configuration of the agent and the operator: a
 // struct whose tags declare every key, and the code that fills it from its
-// sources. It also translates Terway's CNI file into Placid's keys.
+// sources and follows the config directory. It also translates Terway's CNI file into Placid's keys.
 //
 // Sources, the later wins: defaults, the config directory (a mounted ConfigMap,
 // one file a key), the environment (CILIUM_X, then PLACID_X), flags.
@@ -15,5 +15,8 @@
 //   - Nothing is ignored in silence. A key of Cilium that Placid does without is
 //     accepted only from a named list and gives a warning; where ignoring it would
 //     weaken security or break the cluster, only its harmless value is accepted.
-//   - The package keeps no state: Load reads its sources and returns values.
+//   - The package keeps no state: Load reads its sources and returns values, which
+//     are not changed any more. Follow hands out new ones.
+//   - Only keys with the tag live change while a program runs. A configuration that
+//     has any problem is not applied, not even in part.
 package config

@@ -28,7 +28,7 @@ func freeForeignKeys() []foreignGroup {
 		{nil, "packet sizes follow mtu alone", `
 			enable-ipv4-big-tcp enable-ipv6-big-tcp enable-tunnel-big-tcp enable-pmtu-discovery
 			packetization-layer-pmtud-mode enable-route-mtu-for-cni-chaining`},
-		{nil, "fragments are forwarded without being tracked", `
+		{nil, "fragments are always tracked, in a table of fixed size", `
 			enable-ipv4-fragment-tracking enable-ipv6-fragment-tracking bpf-fragments-map-max`},
 		{nil, "programs are compiled when Placid is built", `
 			enable-bpf-clock-probe bpf-compile-debug lib-dir enable-bpf-tproxy datapath-plugins-enabled`},
@@ -39,13 +39,14 @@ func freeForeignKeys() []foreignGroup {
 		{nil, "the CNI plugin logs to the container runtime", `cni-log-file`},
 		{nil, "destinations that the node holds itself always go to its stack", `terway-host-stack-cidr`},
 
-		// Tables that this version does not have.
-		{nil, "this version has no connection tracking and no NAT tables", `
-			bpf-neigh-global-max bpf-conntrack-accounting conntrack-gc-interval conntrack-gc-max-interval
-			nat-map-stats-interval nat-map-stats-entries disable-conntrack`},
-		{nil, "this version has no policy tables", `
-			bpf-policy-map-max bpf-policy-stats-map-max bpf-policy-map-full-reconciliation-interval
-			bpf-policy-map-pressure-metrics-threshold bpf-auth-map-max`},
+		// Tables.
+		{nil, "flows are always tracked, without counting their packets", `bpf-conntrack-accounting disable-conntrack`},
+		{nil, "this version has no NAT and neighbour tables", `
+			bpf-neigh-global-max nat-map-stats-interval nat-map-stats-entries`},
+		{nil, "policy entries have no counters of their own", `bpf-policy-stats-map-max policy-accounting`},
+		{nil, "every table is compared with what it should hold at each reconcile-interval", `
+			bpf-policy-map-full-reconciliation-interval`},
+		{nil, "no metric is left out below a threshold", `bpf-policy-map-pressure-metrics-threshold`},
 		{nil, "node addresses need no table of their own", `bpf-node-map-max`},
 		{nil, "each table is allocated as its kind needs", `preallocate-bpf-maps bpf-distributed-lru`},
 
@@ -70,20 +71,23 @@ func freeForeignKeys() []foreignGroup {
 	}
 }
 
-// freeFeatureKeys declares, like freeForeignKeys, the keys that tune features which
-// this version has not: identities, policies, Services, flows.
+// freeFeatureKeys declares, like freeForeignKeys, the keys that tune identities and
+// policies in ways that Placid has not, and features that this version has not.
 func freeFeatureKeys() []foreignGroup {
 	return []foreignGroup{
-		{nil, "this version allocates no identities", `
-			labels label-prefix-file node-labels identity-allocation-mode identity-management-mode
-			identity-change-grace-period identity-gc-interval identity-heartbeat-timeout identity-gc-rate-interval
-			identity-gc-rate-limit identity-restore-grace-period identity-max-jitter
-			enable-well-known-identities enable-remote-node-identity enable-node-selector-labels
-			fixed-identity-mapping`},
-		{nil, "this version enforces no network policies", `
-			enable-non-default-deny-policies endpoint-policy-update-timeout policy-queue-size
-			policy-trigger-interval policy-accounting policy-restore-timeout enable-policy-secrets-sync
-			policy-secrets-namespace policy-secrets-only-from-secrets-namespace
+		{nil, "the operator alone makes identities, as objects of Kubernetes; identity-gc-interval says how long unused ones stay", `
+			identity-allocation-mode identity-management-mode identity-change-grace-period
+			identity-heartbeat-timeout identity-gc-rate-interval identity-gc-rate-limit
+			identity-restore-grace-period identity-max-jitter`},
+		{nil, "no labels have a number that is fixed", `enable-well-known-identities fixed-identity-mapping`},
+		{nil, "other nodes have the identity remote-node, whatever their labels are", `
+			enable-remote-node-identity enable-node-selector-labels node-labels`},
+		{nil, "the labels of an identity follow labels alone", `label-prefix-file`},
+		{nil, "a changed policy is applied at once", `
+			endpoint-policy-update-timeout policy-queue-size policy-trigger-interval policy-restore-timeout`},
+		{nil, "Kubernetes NetworkPolicies are the only policies of this version: there is no proxy, no DNS name and no authentication in them", `
+			enable-non-default-deny-policies enable-policy-secrets-sync
+			policy-secrets-namespace policy-secrets-only-from-secrets-namespace bpf-auth-map-max
 			mesh-auth-queue-size mesh-auth-rotated-identities-queue-size mesh-auth-gc-interval
 			disable-envoy-version-check external-envoy-proxy envoy-log envoy-config-retry-interval
 			http-idle-timeout http-max-grpc-timeout http-request-timeout http-retry-count http-retry-timeout
@@ -146,7 +150,7 @@ func freeProcessKeys() []foreignGroup {
 			pprof pprof-address pprof-port pprof-mutex-profile-fraction pprof-block-profile-rate operator-pprof
 			operator-pprof-address operator-pprof-port operator-pprof-mutex-profile-fraction
 			operator-pprof-block-profile-rate`},
-		{nil, "a changed setting takes effect when the agent starts", `
+		{nil, "changes in the config directory are always followed; those of keys that are not live take effect when the agent starts", `
 			enable-drift-checker enable-dynamic-config enable-dynamic-lifecycle-manager config-sources
 			config-sources-overrides`},
 		{nil, "the agent's socket has no rate limits", `api-rate-limit`},

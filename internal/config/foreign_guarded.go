@@ -9,15 +9,17 @@ func guardedForeignKeys() []foreignGroup {
 	unset := []string{""}
 	return []foreignGroup{
 		// Policy.
-		{[]string{"never"}, "this version enforces no network policies", `enable-policy`},
 		{
-			off, "this version enforces no network policies", `
-			enable-endpoint-lockdown-on-policy-overflow enable-icmp-rules enable-k8s-cluster-network-policy
-			enable-k8s-networkpolicy enable-cilium-network-policy enable-cilium-clusterwide-network-policy
-			enable-l7-proxy enable-envoy-config policy-audit-mode enable-standalone-dns-proxy`,
+			off, "Kubernetes NetworkPolicies are the only policies of this version", `
+			enable-icmp-rules enable-k8s-cluster-network-policy enable-cilium-network-policy
+			enable-cilium-clusterwide-network-policy enable-l7-proxy enable-envoy-config enable-standalone-dns-proxy`,
 		},
-		{[]string{"", "none"}, "this version enforces no network policies and denies nothing", `policy-deny-response`},
-		{unset, "this version enforces no network policies and matches no CIDRs", `policy-cidr-match-mode`},
+		{
+			off, "a policy that does not fit into its table is refused whole: the pod keeps what it had, or nothing is allowed", `
+			enable-endpoint-lockdown-on-policy-overflow`,
+		},
+		{[]string{"", "none"}, "what policy denies is dropped without an answer", `policy-deny-response`},
+		{unset, "what the CIDRs of a policy match cannot be chosen", `policy-cidr-match-mode`},
 		{[]string{"auto", "always"}, "the node always reaches its own pods", `allow-localhost`},
 		{off, "this version does not filter traffic of the node itself", `enable-host-firewall`},
 		{off, "this version does not filter packets in XDP", `enable-xdp-prefilter`},

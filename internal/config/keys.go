@@ -21,6 +21,9 @@ const (
 	typeCIDRs    = "cidrs"
 )
 
+// liveDoc ends the sentence about a key that is followed without a restart.
+const liveDoc = "; a change takes effect without a restart"
+
 // Key is the declaration of one configuration key, read from the tags of Config.
 type Key struct {
 	// Name is the key as it is written in a ConfigMap and, after "--", as a flag.
@@ -39,7 +42,9 @@ type Key struct {
 	Format, Family string
 	// Later names the part of Placid that will use the key; empty if one does now.
 	Later string
-	// Doc is one sentence for people.
+	// Live is true when a change is followed without a restart.
+	Live bool
+	// Doc is one sentence for people, which says so too.
 	Doc string
 
 	emptyOK bool
@@ -52,6 +57,11 @@ func Keys() []Key {
 	keys := make([]Key, 0, t.NumField())
 	for i := range t.NumField() {
 		f := t.Field(i)
+		live := f.Tag.Get("live") == "true"
+		doc := f.Tag.Get("doc")
+		if live {
+			doc += liveDoc
+		}
 		keys = append(keys, Key{
 			Name:    f.Tag.Get("key"),
 			Type:    typeName(f.Type),
@@ -63,7 +73,8 @@ func Keys() []Key {
 			Format:  f.Tag.Get("format"),
 			Family:  f.Tag.Get("family"),
 			Later:   f.Tag.Get("later"),
-			Doc:     f.Tag.Get("doc"),
+			Live:    live,
+			Doc:     doc,
 			emptyOK: f.Tag.Get("empty") == "ok",
 			field:   i,
 		})

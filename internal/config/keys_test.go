@@ -10,7 +10,7 @@ import (
 
 var (
 	kebab  = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`)
-	known  = []string{"key", "default", "oneof", "min", "max", "unset", "format", "family", "later", "empty", "doc"}
+	known  = []string{"key", "default", "oneof", "min", "max", "unset", "format", "family", "later", "live", "empty", "doc"}
 	tagKey = regexp.MustCompile(`([a-z]+):"`)
 )
 
@@ -53,6 +53,9 @@ func TestTagsAreSane(t *testing.T) {
 			}
 			if len(k.OneOf) > 0 && k.Type != typeString {
 				t.Errorf("oneof on a %s", k.Type)
+			}
+			if live, ok := f.Tag.Lookup("live"); ok && (live != "true" || k.Later != "") {
+				t.Errorf("live is %q, or the key has no effect yet", live)
 			}
 			checkNumberTags(t, k)
 		})
@@ -142,11 +145,11 @@ func TestGuardedForeignKeys(t *testing.T) {
 		foreign[f.Name] = f
 	}
 	for _, tc := range []struct{ key, harmless, harmful string }{
-		{"enable-policy", "never", "always"},
-		{"enable-policy", "never", "default"},
-		{"policy-audit-mode", "false", "true"},
+		{"enable-cilium-network-policy", "false", "true"},
+		{"policy-deny-response", "none", "icmp"},
+		{"policy-cidr-match-mode", "", "nodes"},
 		{"enable-host-firewall", "false", "true"},
-		{"enable-k8s-networkpolicy", "false", "true"},
+		{"enable-k8s-cluster-network-policy", "false", "true"},
 		{"enable-l7-proxy", "False", "true"},
 		{"enable-wireguard", "0", "1"},
 		{"enable-ipsec", "false", "true"},

@@ -27,6 +27,8 @@ type Loaded struct {
 	Warnings []string
 
 	entries []agentapi.ConfigEntry
+	sources Sources
+	dir     string // the config directory, empty if there is none
 }
 
 // Entries returns the effective value of every key in canonical form with the
@@ -68,7 +70,7 @@ func Load(src Sources) (*Loaded, error) {
 	if err := r.err(); err != nil {
 		return nil, err
 	}
-	l := &Loaded{Config: r.cfg, Warnings: r.warningList()}
+	l := &Loaded{Config: r.cfg, Warnings: r.warningList(), sources: src, dir: dir.value}
 	for _, k := range Keys() {
 		s := r.effective(k.Name)
 		l.entries = append(l.entries, agentapi.ConfigEntry{Key: k.Name, Value: s.value, Source: s.source, Doc: k.Doc})

@@ -166,9 +166,9 @@ func TestAllProblemsAtOnce(t *testing.T) {
 
 func TestWarnings(t *testing.T) {
 	l, err := Load(Sources{
-		Dir: dirWith(t, map[string]string{"bpf-lb-sock": "true", "enable-policy": "never", "tunnel-protocol": "vxlan"}),
+		Dir: dirWith(t, map[string]string{"bpf-lb-sock": "true", "enable-l7-proxy": "false", "enable-policy": "always", "tunnel-protocol": "vxlan"}),
 		Env: []string{"CILIUM_K8S_NAMESPACE=kube-system", "CILIUM_PREALLOCATE_BPF_MAPS=true", "HOME=/root", "PLACIDX=1"},
-		Flags: flagsWith(t, "--enable-hubble", "--enable-tcx=false", "--bpf-ct-timeout-regular-tcp=1h",
+		Flags: flagsWith(t, "--enable-hubble", "--enable-tcx=false", "--bpf-ct-timeout-regular-tcp=1h", "--bpf-nat-global-max=4096",
 			"--ipv4-native-routing-cidr=10.0.0.0/8", "--bpf-lb-sock=false"),
 	})
 	if err != nil {
@@ -180,12 +180,12 @@ func TestWarnings(t *testing.T) {
 	all := strings.Join(l.Warnings, "\n")
 	for _, want := range []string{
 		`bpf-lb-sock="false" (flag --bpf-lb-sock): accepted but not used: Services are kube-proxy's`,
-		`enable-policy="never" (file `,
+		`enable-l7-proxy="false" (file `,
 		`CILIUM_K8S_NAMESPACE="kube-system" (env CILIUM_K8S_NAMESPACE): unknown key`,
 		`preallocate-bpf-maps="true" (env CILIUM_PREALLOCATE_BPF_MAPS): accepted but not used`,
 		`enable-hubble="true" (flag --enable-hubble)`,
 		`enable-tcx="false"`,
-		`bpf-ct-timeout-regular-tcp="1h" (flag --bpf-ct-timeout-regular-tcp): accepted but has no effect in this version: needs conntrack`,
+		`bpf-nat-global-max="4096" (flag --bpf-nat-global-max): accepted but has no effect in this version: needs masquerading`,
 		`ipv4-native-routing-cidr="10.0.0.0/8" (flag --ipv4-native-routing-cidr): accepted but has no effect in this version: needs masquerading`,
 	} {
 		if !strings.Contains(all, want) {

@@ -26,7 +26,7 @@ func (im *importer) field(f jsonField) error {
 	case "eniip_virtual_type":
 		im.virtualType(f)
 	case "network_policy_provider":
-		im.note(fmt.Sprintf("%s=%s (%s): this version enforces no network policies", f.name, quote(f.text()), f.where()))
+		im.note(fmt.Sprintf("%s=%s (%s): Placid's own programs enforce NetworkPolicies; enable-policy=never switches them off", f.name, quote(f.text()), f.where()))
 	case "cilium_enable_hubble":
 		if on, err := strconv.ParseBool(f.text()); err == nil && !on {
 			return nil

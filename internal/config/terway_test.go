@@ -43,7 +43,7 @@ func TestImportAlibabaExample(t *testing.T) {
 			t.Errorf("%+v", r)
 		}
 		all := strings.Join(r.Warnings, "\n")
-		if strings.Contains(all, "IPvlan") != (virtualType == "IPvlan") || !strings.Contains(all, "no effect in this version: needs conntrack") {
+		if strings.Contains(all, "IPvlan") != (virtualType == "IPvlan") || !strings.Contains(all, "no effect in this version: needs sizes that follow the memory") {
 			t.Errorf("warnings:\n%s", all)
 		}
 	}
@@ -96,6 +96,7 @@ func TestImportShapes(t *testing.T) {
 		{"a wrong flag that does not count", `{"cilium_args":"--mtu=1 --mtu=1400"}`, "mtu=1400\n"},
 		{"flags win over fields", `{"cilium_args":"--mtu=1400","mtu":"1500"}`, "mtu=1400\n"},
 		{"escapes of JSON", `{"cilium_args":"--mtu\u003d1400 \"--log-format=json\""}`, "log-format=json\nmtu=1400\n"},
+		{"policy", `{"network_policy_provider":"ebpf","cilium_args":"--enable-policy=default --labels=k8s:app k8s:!run--id"}`, "enable-policy=default\nlabels=k8s:app k8s:!run--id\n"},
 		{"nothing", `{}`, ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -121,7 +122,7 @@ func TestImportNotUnderstood(t *testing.T) {
       "access_key": "AKIA", "my_token": "hush",
       "network_policy_provider": "ebpf",
       "cilium_enable_hubble": "true", "cilium_hubble_metrics": "drop",
-      "cilium_args": "junk --mut=1400 --enable-wireguard --devices --bpf-lb-sock=true --enable-policy=default --api-token=hush"
+      "cilium_args": "junk --mut=1400 --enable-wireguard --devices --bpf-lb-sock=true --enable-l7-proxy=true --api-token=hush"
     },
     {"type": "portmap", "snat": true}
   ]
@@ -139,7 +140,7 @@ func TestImportNotUnderstood(t *testing.T) {
 		{"plugins[0].cilium_args --mut", "1400", 14, "did you mean mtu?"},
 		{"plugins[0].cilium_args --enable-wireguard", "true", 14, "does not encrypt"},
 		{"plugins[0].cilium_args --devices", "", 14, "needs a value"},
-		{"plugins[0].cilium_args --enable-policy", "default", 14, "enforces no network policies"},
+		{"plugins[0].cilium_args --enable-l7-proxy", "true", 14, "NetworkPolicies are the only policies"},
 		{"plugins[0].cilium_args --api-token", "(hidden)", 14, "unknown key"},
 		{"plugins[1]", "portmap", 16, "chained plugin"},
 	}

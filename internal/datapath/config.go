@@ -3,6 +3,9 @@ package datapath
 import (
 	"log/slog"
 	"time"
+
+	"github.com/placid-net/placid/internal/datapath/conntrack"
+	"github.com/placid-net/placid/internal/datapath/loader"
 )
 
 // Config is what the datapath needs to know about the node's configuration.
@@ -17,13 +20,36 @@ type Config struct {
 	Devices           []string // native devices; empty finds them
 	MTU               int      // of the underlay, bytes; 0 takes the devices'
 	ReconcileInterval time.Duration
+	Timeouts          Timeouts
+	CTSchedule        conntrack.Schedule // of the collection of expired flows
+	Tables            TableSizes
 	Log               *slog.Logger
+}
+
+// TableSizes are the entries of tables; 0 is what the program has.
+type TableSizes struct {
+	TCP, Any, Embryonic uint32 // of conntrack
+	Policy              uint32
+}
+
+// sizes names the maps that the sizes are of.
+func (t TableSizes) sizes() loader.Sizes {
+	return loader.Sizes{CTTCPMap: t.TCP, CTAnyMap: t.Any, CTNewMap: t.Embryonic, PolicyMap: t.Policy}
 }
 
 // Names of Placid's maps, which are also those of their pins.
 const (
 	EndpointMap   = "endpoint_map"
 	IPCacheMap    = "ipcache_map"
+	IdentityMap   = "identity_map"
+	CIDRMap       = "cidr_map"
+	PolicyMap     = "policy_map"
+	PortMap       = "port_map"
+	CTTCPMap      = "ct_tcp_map"
+	CTAnyMap      = "ct_any_map"
+	CTNewMap      = "ct_new_map"
+	FragmentMap   = "fragment_map"
+	SettingsMap   = "settings_map"
 	MetricsMap    = "metrics_map"
 	ICMPBudgetMap = "icmp_budget_map"
 )

@@ -21,6 +21,9 @@ type Counter struct {
 	Direction string
 	Reason    string // Cilium's text, where Cilium has the reason
 	Drop      bool
+	// Event: it counts something beside what became of a packet, which another
+	// counter has.
+	Event bool
 	// PodForward: it counts where a packet of a pod is passed on, once for each
 	// direction however many programs the packet crosses.
 	PodForward bool
@@ -36,6 +39,7 @@ func hookNames() [abi.CHookHOOK_COUNT]struct{ program, direction string } {
 		abi.CHookHOOK_TO_NETDEV:    {loader.ToNetdev, DirectionEgress},
 		abi.CHookHOOK_FROM_OVERLAY: {loader.FromOverlay, DirectionIngress},
 		abi.CHookHOOK_TO_OVERLAY:   {loader.ToOverlay, DirectionEgress},
+		abi.CHookHOOK_TO_POD:       {loader.ToPod, DirectionIngress},
 	}
 }
 
@@ -46,7 +50,12 @@ func ReasonText(r abi.CReason) string {
 		abi.CReasonREASON_TO_STACK:         "To stack",
 		abi.CReasonREASON_ANSWERED:         "Neighbour request answered",
 		abi.CReasonREASON_IGNORED:          "Link-local traffic ignored",
+		abi.CReasonREASON_AUDITED:          "Policy would deny, audit mode",
+		abi.CReasonREASON_CT_FULL:          "CT: Table full, flow stays embryonic",
+		abi.CReasonREASON_CT_RACED:         "CT: Went on without an entry",
 		abi.CReasonDROP_INVALID_SOURCE:     "Invalid source ip",
+		abi.CReasonDROP_POLICY:             "Policy denied",
+		abi.CReasonDROP_FRAGMENT_UNKNOWN:   "First logical datagram fragment not found",
 		abi.CReasonDROP_INVALID_PACKET:     "Invalid packet",
 		abi.CReasonDROP_INVALID_L4:         "CT: Truncated or invalid header",
 		abi.CReasonDROP_FRAG_NEEDED:        "Fragmentation needed",
@@ -101,10 +110,14 @@ func readCounters(table *ebpf.Map) ([]Counter, error) {
 		reason := abi.CReason(key % uint32(abi.CReasonREASON_COUNT))
 		out = append(out, Counter{
 			Program: hook.program, Direction: hook.direction, Reason: ReasonText(reason),
-			Drop: reason >= abi.CReasonREASON_FIRST_DROP, PodForward: podForward(hook.program, reason), Packets: sum.Packets, Bytes: sum.Bytes,
+			Drop: reason >= abi.CReasonREASON_FIRST_DROP, Event: isEvent(reason), PodForward: podForward(hook.program, reason), Packets: sum.Packets, Bytes: sum.Bytes,
 		})
 	}
 	return out, nil
+}
+
+func isEvent(r abi.CReason) bool {
+	return r == abi.CReasonREASON_AUDITED || r == abi.CReasonREASON_CT_FULL || r == abi.CReasonREASON_CT_RACED
 }
 
 // podForward is true for all that leaves a pod, and for what reaches one from

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/placid-net/placid/internal/agentapi"
+	"github.com/placid-net/placid/internal/datapath/conntrack"
 	"github.com/placid-net/placid/internal/datapath/fib"
 	"github.com/placid-net/placid/internal/datapath/loader"
 	"github.com/placid-net/placid/internal/datapath/probe"
@@ -33,6 +34,15 @@ type Datapath struct {
 	ready   atomic.Bool
 	readyAt chan struct{}
 
+	eithers    eithers
+	settings   *settings
+	securities *securities
+	additive   additive
+	policy     *policyWriter
+	conntrack  *conntrack.Collector
+	counter    *conntrack.Counter
+
+	identities *reconcile.Loop[netip.Addr, uint32]
 	endpoints  *reconcile.Loop[netip.Addr, endpointRow]
 	ipcache    *reconcile.Loop[netip.Prefix, netip.Addr]
 	nodeRoutes *reconcile.Loop[netip.Prefix, fib.Route]
@@ -44,7 +54,10 @@ type Datapath struct {
 
 // New returns a datapath that follows tables. It does no I/O.
 func New(cfg Config, tables *state.Tables) *Datapath {
-	return &Datapath{node: node{cfg: cfg}, tables: tables, readyAt: make(chan struct{})}
+	return &Datapath{
+		node: node{cfg: cfg}, tables: tables, readyAt: make(chan struct{}),
+		securities: &securities{m: map[uint32]Security{}},
+	}
 }
 
 // Open probes the kernel, finds the native devices, makes the overlay device,
@@ -67,10 +80,19 @@ func (d *Datapath) Open() error {
 	if err = routerSysctls(d.node.cfg.IPv4, d.node.cfg.IPv6, d.node.devices); err != nil {
 		return err
 	}
-	if d.loader, err = loader.Open(d.node.cfg.BPFRoot, d.node.constants()); err != nil {
+	if d.node.hz, err = clockHz(); err != nil {
 		return err
 	}
-	return d.makeLoops()
+	if d.loader, err = loader.Open(d.node.cfg.BPFRoot, d.node.constants(), d.node.cfg.Tables.sizes()); err != nil {
+		return err
+	}
+	if d.settings, err = openSettings(d.loader.Map(SettingsMap).Table, d.node.hz, d.node.cfg.Timeouts); err != nil {
+		return err
+	}
+	if err := d.makeLoops(); err != nil {
+		return err
+	}
+	return errors.Join(d.openPolicy(), d.openConntrack())
 }
 
 func (d *Datapath) openDevices() error {
@@ -90,12 +112,18 @@ func (d *Datapath) openDevices() error {
 	return err
 }
 
-// Run realises the tables until ctx ends. nodesKnown is closed once the node
-// table is complete. Programs are attached when the maps hold what they must:
+// Known tells when tables are complete for the first time: each channel is
+// closed then.
+type Known struct {
+	Nodes         <-chan struct{}
+	NodeEndpoints <-chan struct{}
+}
+
+// Run realises the tables until ctx ends. Programs are attached when the maps hold what they must:
 // on a node that is served already by programs with other maps, that is
 // everything. Where there is nothing to replace, or the maps were found as they
 // are needed, the API server may be away.
-func (d *Datapath) Run(ctx context.Context, nodesKnown <-chan struct{}) error {
+func (d *Datapath) Run(ctx context.Context, known Known) error {
 	g, ctx := errgroup.WithContext(ctx)
 	adopted := d.loader.Adopted(EndpointMap) && d.loader.Adopted(IPCacheMap)
 	mustFill := d.loader.Running() && !adopted
@@ -103,10 +131,19 @@ func (d *Datapath) Run(ctx context.Context, nodesKnown <-chan struct{}) error {
 	g.Go(func() error { return d.neighbours.Run(ctx) })
 	g.Go(func() error { return d.podRoutes.Run(ctx) })
 	g.Go(func() error {
-		if !wait(ctx, nodesKnown) {
+		return d.settings.run(ctx, func(err error) { d.node.cfg.Log.Error("move the epoch", "error", err) })
+	})
+	g.Go(func() error {
+		if !wait(ctx, known.Nodes) {
 			return nil
 		}
 		g.Go(func() error { return d.ipcache.Run(ctx) })
+		g.Go(func() error {
+			if !wait(ctx, known.NodeEndpoints) {
+				return nil
+			}
+			return d.identities.Run(ctx)
+		})
 		return d.nodeRoutes.Run(ctx)
 	})
 	g.Go(func() error {
@@ -127,12 +164,17 @@ func (d *Datapath) commit(ctx context.Context) error {
 	if err := d.loader.Commit(); err != nil {
 		return err
 	}
+	// What flows remember was found out by programs with other constants.
+	if err := d.settings.bump(); err != nil {
+		return err
+	}
 	d.ready.Store(true)
 	close(d.readyAt)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return d.dropOverlay(ctx) })
 	g.Go(func() error { return d.interfaces.Run(ctx) })
 	g.Go(func() error { return d.watchKernel(ctx) })
+	g.Go(func() error { return d.conntrack.Run(ctx) })
 	return g.Wait()
 }
 
@@ -172,7 +214,14 @@ func (d *Datapath) Close() error {
 	if d.loader == nil {
 		return nil
 	}
-	return d.loader.Close()
+	var errs []error
+	if d.conntrack != nil {
+		errs = append(errs, d.conntrack.Close())
+	}
+	if d.counter != nil {
+		errs = append(errs, d.counter.Close())
+	}
+	return errors.Join(append(errs, d.loader.Close())...)
 }
 
 // watchKernel triggers audits when addresses or routes of the node change.

@@ -47,8 +47,10 @@ func (d *Datapath) join(ctx context.Context, ep state.Endpoint, record func(stat
 	}
 	ep.HostIfName, ep.HostIndex, ep.MAC = p.Host, p.Index, p.MAC
 	// Not through the loop, which would take a link of no endpoint for a left-over.
-	if err := d.loader.Links().Update(ctx, loader.LinkKey{Device: p.Host, Program: loader.FromPod}, p.Index); err != nil {
-		return ep, err
+	for _, program := range []string{loader.FromPod, loader.ToPod} {
+		if err := d.loader.Links().Update(ctx, loader.LinkKey{Device: p.Host, Program: program}, p.Index); err != nil {
+			return ep, err
+		}
 	}
 	if ep.Bandwidth.IngressRate > 0 {
 		if err := pair.ShapeIngress(p.Index, ep.Bandwidth.IngressRate, ep.Bandwidth.IngressBurst); err != nil {
@@ -78,19 +80,14 @@ func (d *Datapath) realise(ctx context.Context, ep state.Endpoint) error {
 			return err
 		}
 	}
-	for addr, row := range rowsOf(ep) {
-		if err := d.endpoints.Apply(ctx, addr, row); err != nil {
-			return err
-		}
-	}
-	return nil
+	return d.applyEndpoint(ctx, ep)
 }
 
 // Disconnect takes the pod's interface away and forgets the endpoint. What is
 // absent already is success.
 func (d *Datapath) Disconnect(ctx context.Context, ep state.Endpoint) error {
 	errs := []error{d.tables.DeleteEndpoint(ep.ID)}
-	for addr := range rowsOf(ep) {
+	for addr := range rowsOf(ep, Security{}) {
 		errs = append(errs, d.endpoints.Remove(ctx, addr))
 	}
 	for _, a := range ep.Addrs() {
@@ -98,7 +95,9 @@ func (d *Datapath) Disconnect(ctx context.Context, ep state.Endpoint) error {
 			d.neighbours.Remove(ctx, fib.NeighbourKey{Index: ep.HostIndex, Addr: a}))
 	}
 	errs = append(errs, pair.Remove(ep.HostIfName),
-		d.links.Remove(ctx, loader.LinkKey{Device: ep.HostIfName, Program: loader.FromPod}))
+		d.links.Remove(ctx, loader.LinkKey{Device: ep.HostIfName, Program: loader.FromPod}),
+		d.links.Remove(ctx, loader.LinkKey{Device: ep.HostIfName, Program: loader.ToPod}))
+	d.Forget(ep.ID) // not before its rows are gone: without, they would be open
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("disconnect endpoint %d (%s): %w", ep.ID, ep.Pod, err)
 	}
@@ -111,8 +110,9 @@ func (d *Datapath) Check(ctx context.Context, ep state.Endpoint) error {
 	if err := pair.Check(ep); err != nil {
 		return err
 	}
-	for addr, want := range rowsOf(ep) {
-		got, ok, err := d.endpointRow(addr)
+	sec, _ := d.securities.get(ep.ID)
+	for addr, want := range rowsOf(ep, sec) {
+		got, ok, err := d.endpointTable().get(addr)
 		if err != nil {
 			return err
 		}

@@ -19,19 +19,6 @@ import (
 // ErrNoMap is returned for the name of a map that does not exist.
 var ErrNoMap = errors.New("no such map")
 
-func (d *Datapath) endpointRow(addr netip.Addr) (row endpointRow, ok bool, err error) {
-	c := endpointCodec()
-	key, value := c.key(addr), abi.CEndpoint{}
-	err = d.loader.Map(EndpointMap).Table.Lookup(&key, &value)
-	if errors.Is(err, ebpf.ErrKeyNotExist) {
-		return endpointRow{}, false, nil
-	}
-	if err != nil {
-		return endpointRow{}, false, fmt.Errorf("read %s: %w", EndpointMap, err)
-	}
-	return c.fromValue(value), true, nil
-}
-
 // ShortName is a map's name without its suffix, as the command line shows it.
 func ShortName(name string) string { return strings.TrimSuffix(name, "_map") }
 
@@ -39,8 +26,12 @@ func ShortName(name string) string { return strings.TrimSuffix(name, "_map") }
 // every index.
 func (d *Datapath) Maps() ([]agentapi.MapInfo, error) {
 	var out []agentapi.MapInfo
+	counts, _, err := d.counter.Count()
+	if err != nil {
+		return nil, err
+	}
 	for _, m := range d.loader.Maps() {
-		info, err := d.mapInfo(m)
+		info, err := d.mapInfo(m, counts)
 		if err != nil {
 			return nil, err
 		}
@@ -49,7 +40,7 @@ func (d *Datapath) Maps() ([]agentapi.MapInfo, error) {
 	return out, nil
 }
 
-func (d *Datapath) mapInfo(m *loader.Map) (agentapi.MapInfo, error) {
+func (d *Datapath) mapInfo(m *loader.Map, counts map[string]uint64) (agentapi.MapInfo, error) {
 	info, err := m.Table.Info()
 	if err != nil {
 		return agentapi.MapInfo{}, fmt.Errorf("inspect %s: %w", m.Name, err)
@@ -60,11 +51,8 @@ func (d *Datapath) mapInfo(m *loader.Map) (agentapi.MapInfo, error) {
 		MaxEntries: info.MaxEntries, KeySize: info.KeySize, ValueSize: info.ValueSize,
 		Entries: uint64(info.MaxEntries),
 	}
-	switch m.Name {
-	case EndpointMap:
-		out.Entries = uint64(d.endpoints.Status().Desired)
-	case IPCacheMap:
-		out.Entries = uint64(d.ipcache.Status().Desired)
+	if n, ok := d.tableSize(m, counts); ok {
+		out.Entries = n
 	}
 	return out, nil
 }
@@ -76,7 +64,11 @@ func (d *Datapath) MapDump(short string) (agentapi.MapDump, error) {
 		return agentapi.MapDump{}, fmt.Errorf("%w: %q", ErrNoMap, short)
 	}
 	m := d.loader.Maps()[i]
-	info, err := d.mapInfo(m)
+	counts, _, err := d.counter.Count()
+	if err != nil {
+		return agentapi.MapDump{}, err
+	}
+	info, err := d.mapInfo(m, counts)
 	if err != nil {
 		return agentapi.MapDump{}, err
 	}
@@ -86,12 +78,22 @@ func (d *Datapath) MapDump(short string) (agentapi.MapDump, error) {
 		err = dumpEndpoints(m.Table, &dump)
 	case IPCacheMap:
 		err = dumpIPCache(m.Table, &dump)
+	case IdentityMap:
+		err = dumpIdentities(m.Table, &dump)
+	case PolicyMap:
+		err = d.policy.dumpEntries(&dump)
+	case CIDRMap:
+		err = d.policy.dumpCIDRs(&dump)
+	case PortMap:
+		err = dumpPorts(m.Table, &dump)
+	case SettingsMap:
+		err = d.settings.dump(&dump)
 	case MetricsMap:
 		err = d.dumpMetrics(&dump)
 	case ICMPBudgetMap:
 		err = dumpBudget(m.Table, &dump)
 	default:
-		err = fmt.Errorf("%w: %q has no text form", ErrNoMap, short)
+		err = fmt.Errorf("%w: %q has no text form; flows are shown by: placid bpf ct list", ErrNoMap, short)
 	}
 	return dump, err
 }
@@ -103,11 +105,12 @@ func dumpEndpoints(table *ebpf.Map, dump *agentapi.MapDump) error {
 		return err
 	}
 	dump.Info.Entries = uint64(len(rows))
-	dump.Columns = []string{"ADDRESS", "ENDPOINT", "IFINDEX", "MAC", "FLAGS"}
+	dump.Columns = []string{"ADDRESS", "ENDPOINT", "IFINDEX", "MAC", "FLAGS", "IDENTITY", "INGRESS-SET", "EGRESS-SET"}
 	for _, addr := range slices.SortedFunc(maps.Keys(rows), netip.Addr.Compare) {
 		r := rows[addr]
 		dump.Rows = append(dump.Rows, []string{
 			addr.String(), strconv.Itoa(int(r.ID)), strconv.Itoa(r.Index), r.MAC.String(), flagNames(r.Flags),
+			strconv.FormatUint(uint64(r.Identity), 10), hexID(uint64(r.Ingress)), hexID(uint64(r.Egress)),
 		})
 	}
 	return nil
@@ -121,6 +124,8 @@ func flagNames(flags uint32) string {
 		{abi.CEndpointFlagsENDPOINT_HOST, "host"},
 		{abi.CEndpointFlagsENDPOINT_SHAPED, "shaped"},
 		{abi.CEndpointFlagsENDPOINT_LINK_LOCAL, "link-local"},
+		{abi.CEndpointFlagsENDPOINT_AUDIT_INGRESS, "audit-ingress"},
+		{abi.CEndpointFlagsENDPOINT_AUDIT_EGRESS, "audit-egress"},
 	}
 	var out []string
 	for _, n := range names {

@@ -25,6 +25,7 @@ func (n node) constants() abi.CConfig {
 		OverlayMtu:     uint16(n.mtu.Route),
 		OverlayIfindex: uint32(n.overlay.Index),
 		TunnelVni:      TunnelVNI,
+		WayJiffies:     n.hz,
 	}
 	if a := first(n.devices, false); a.IsValid() {
 		c.RouterIp4 = toAddr(a)
@@ -48,6 +49,12 @@ func newLoop[K comparable, V comparable](d *Datapath, name string, ops reconcile
 	})
 }
 
+func (d *Datapath) endpointTable() tableOps[netip.Addr, endpointRow, abi.CEndpointKey, abi.CEndpoint] {
+	return tableOps[netip.Addr, endpointRow, abi.CEndpointKey, abi.CEndpoint]{
+		EndpointMap, d.loader.Map(EndpointMap).Table, endpointCodec(),
+	}
+}
+
 // makeLoops wires each table of rows to the part of the kernel that it describes.
 func (d *Datapath) makeLoops() error {
 	nodeRoutes, err := fib.NewRoutes(fib.ProtocolNodes)
@@ -62,13 +69,18 @@ func (d *Datapath) makeLoops() error {
 	if err != nil {
 		return err
 	}
-	endpointOps := tableOps[netip.Addr, endpointRow, abi.CEndpointKey, abi.CEndpoint]{
-		EndpointMap, d.loader.Map(EndpointMap).Table, endpointCodec(),
+	revokes := revoke{d.settings, d.securities}
+	endpointOps := endpointOps{d.endpointTable(), revokes, &d.additive}
+	identityOps := identityOps{
+		tableOps[netip.Addr, uint32, abi.CIdentityKey, abi.CIdentityEntry]{
+			IdentityMap, d.loader.Map(IdentityMap).Table, identityCodec(),
+		}, revokes,
 	}
 	ipcacheOps := tableOps[netip.Prefix, netip.Addr, abi.CIpcacheKey, abi.CIpcacheEntry]{
 		IPCacheMap, d.loader.Map(IPCacheMap).Table, ipcacheCodec(),
 	}
-	var errs [7]error
+	var errs [8]error
+	d.identities, errs[7] = newLoop(d, "identities", identityOps, d.desiredIdentities)
 	d.endpoints, errs[0] = newLoop(d, "endpoints", endpointOps, d.desiredEndpoints)
 	d.ipcache, errs[1] = newLoop(d, "ipcache", ipcacheOps, d.desiredIPCache)
 	d.nodeRoutes, errs[2] = newLoop(d, "node-routes", nodeRoutes, d.desiredNodeRoutes)
@@ -88,7 +100,19 @@ func (d *Datapath) desiredEndpoints() (map[netip.Addr]endpointRow, <-chan struct
 	if err != nil {
 		return nil, nil, err
 	}
-	return endpointRows(eps, host), changed, nil
+	return endpointRows(eps, d.securities.all(), host), changed, nil
+}
+
+func (d *Datapath) desiredIdentities() (map[netip.Addr]uint32, <-chan struct{}, error) {
+	nodes, nodesChanged, err := d.tables.Nodes()
+	if err != nil {
+		return nil, nil, err
+	}
+	published, changed, err := d.tables.NodeEndpoints()
+	if err != nil {
+		return nil, nil, err
+	}
+	return identityRows(d.node.cfg.NodeName, nodes, published), d.either(nodesChanged, changed), nil
 }
 
 func (d *Datapath) desiredIPCache() (map[netip.Prefix]netip.Addr, <-chan struct{}, error) {

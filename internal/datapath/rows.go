@@ -9,6 +9,7 @@ import (
 	"github.com/placid-net/placid/internal/datapath/fib"
 	"github.com/placid-net/placid/internal/datapath/loader"
 	"github.com/placid-net/placid/internal/datapath/pair"
+	"github.com/placid-net/placid/internal/policy"
 	"github.com/placid-net/placid/internal/state"
 )
 
@@ -20,7 +21,8 @@ type node struct {
 	devices   []agentapi.Device // native
 	overlay   agentapi.Device   // Index 0 unless tunnel
 	mtu       MTUs
-	underlay6 bool // tunnel endpoints are IPv6
+	underlay6 bool   // tunnel endpoints are IPv6
+	hz        uint32 // jiffies a second
 }
 
 // endpointRow is the value of one row of the endpoint map.
@@ -29,23 +31,44 @@ type endpointRow struct {
 	Flags uint32
 	ID    uint32
 	MAC   state.MAC
+
+	Identity        uint32
+	Ingress, Egress policy.SetID
+}
+
+// security is what the row says of its endpoint.
+func (r endpointRow) security() Security {
+	return Security{Identity: r.Identity, Policy: policy.EndpointPolicy{
+		Ingress: r.Ingress, Egress: r.Egress,
+		AuditIngress: r.Flags&uint32(abi.CEndpointFlagsENDPOINT_AUDIT_INGRESS) != 0,
+		AuditEgress:  r.Flags&uint32(abi.CEndpointFlagsENDPOINT_AUDIT_EGRESS) != 0,
+	}}
 }
 
 // endpointRows gives the addresses of this node: the pods' and its own.
-func endpointRows(endpoints []state.Endpoint, host []netip.Addr) map[netip.Addr]endpointRow {
+func endpointRows(endpoints []state.Endpoint, security map[uint32]Security, host []netip.Addr) map[netip.Addr]endpointRow {
 	rows := make(map[netip.Addr]endpointRow, 3*len(endpoints)+len(host))
 	for _, a := range host {
 		rows[a] = endpointRow{Flags: uint32(abi.CEndpointFlagsENDPOINT_HOST)}
 	}
 	for _, ep := range endpoints {
-		maps.Copy(rows, rowsOf(ep))
+		maps.Copy(rows, rowsOf(ep, security[ep.ID]))
 	}
 	return rows
 }
 
 // rowsOf gives the rows of one endpoint.
-func rowsOf(ep state.Endpoint) map[netip.Addr]endpointRow {
-	row := endpointRow{Index: ep.HostIndex, ID: ep.ID, MAC: ep.MAC}
+func rowsOf(ep state.Endpoint, sec Security) map[netip.Addr]endpointRow {
+	row := endpointRow{
+		Index: ep.HostIndex, ID: ep.ID, MAC: ep.MAC,
+		Identity: sec.Identity, Ingress: sec.Policy.Ingress, Egress: sec.Policy.Egress,
+	}
+	if sec.Policy.AuditIngress {
+		row.Flags |= uint32(abi.CEndpointFlagsENDPOINT_AUDIT_INGRESS)
+	}
+	if sec.Policy.AuditEgress {
+		row.Flags |= uint32(abi.CEndpointFlagsENDPOINT_AUDIT_EGRESS)
+	}
 	if ep.Bandwidth.IngressRate > 0 {
 		row.Flags |= uint32(abi.CEndpointFlagsENDPOINT_SHAPED)
 	}
@@ -74,6 +97,31 @@ func ipcacheRows(n node, nodes []state.Node) map[netip.Prefix]netip.Addr {
 		}
 		for _, a := range other.Addrs {
 			rows[netip.PrefixFrom(a, a.BitLen())] = end
+		}
+	}
+	return rows
+}
+
+// identityRows gives the identity of each address of the other nodes: their
+// pods' and their own.
+func identityRows(self string, nodes []state.Node, published []state.NodeEndpoints) map[netip.Addr]uint32 {
+	rows := map[netip.Addr]uint32{}
+	for _, n := range published {
+		if n.Node == self {
+			continue
+		}
+		for _, ep := range n.Endpoints {
+			for _, a := range ep.Addrs {
+				rows[a] = ep.Identity
+			}
+		}
+	}
+	for _, n := range nodes {
+		if n.Name == self {
+			continue
+		}
+		for _, a := range n.Addrs {
+			rows[a] = state.IdentityRemoteNode
 		}
 	}
 	return rows
@@ -160,6 +208,7 @@ func linkRows(n node, endpoints []state.Endpoint) map[loader.LinkKey]int {
 	rows := map[loader.LinkKey]int{}
 	for _, ep := range endpoints {
 		rows[loader.LinkKey{Device: ep.HostIfName, Program: loader.FromPod}] = ep.HostIndex
+		rows[loader.LinkKey{Device: ep.HostIfName, Program: loader.ToPod}] = ep.HostIndex
 	}
 	for _, d := range n.devices {
 		rows[loader.LinkKey{Device: d.Name, Program: loader.FromNetdev}] = d.Index

@@ -13,6 +13,7 @@ import (
 	"github.com/placid-net/placid/internal/datapath/fib"
 	"github.com/placid-net/placid/internal/datapath/loader"
 	"github.com/placid-net/placid/internal/datapath/pair"
+	"github.com/placid-net/placid/internal/policy"
 	"github.com/placid-net/placid/internal/state"
 )
 
@@ -76,14 +77,16 @@ func TestEndpointRows(t *testing.T) {
 		host   = uint32(abi.CEndpointFlagsENDPOINT_HOST)
 		shaped = uint32(abi.CEndpointFlagsENDPOINT_SHAPED)
 		local  = uint32(abi.CEndpointFlagsENDPOINT_LINK_LOCAL)
+		audit  = uint32(abi.CEndpointFlagsENDPOINT_AUDIT_INGRESS)
 	)
-	got := endpointRows([]state.Endpoint{podA, podB, podC}, []netip.Addr{addr("192.0.2.1"), addr("2001:db8::1")})
+	security := map[uint32]Security{7: {Identity: 300, Policy: policy.EndpointPolicy{Ingress: 11, Egress: policy.SetClosed, AuditIngress: true}}}
+	got := endpointRows([]state.Endpoint{podA, podB, podC}, security, []netip.Addr{addr("192.0.2.1"), addr("2001:db8::1")})
 	want := map[netip.Addr]endpointRow{
 		addr("192.0.2.1"):       {Flags: host},
 		addr("2001:db8::1"):     {Flags: host},
-		addr("10.1.1.5"):        {Index: 20, ID: 7, MAC: macA},
-		addr("fd00:1::5"):       {Index: 20, ID: 7, MAC: macA},
-		addr("fe80::ff:fe00:a"): {Index: 20, ID: 7, MAC: macA, Flags: local},
+		addr("10.1.1.5"):        {Index: 20, ID: 7, MAC: macA, Flags: audit, Identity: 300, Ingress: 11, Egress: policy.SetClosed},
+		addr("fd00:1::5"):       {Index: 20, ID: 7, MAC: macA, Flags: audit, Identity: 300, Ingress: 11, Egress: policy.SetClosed},
+		addr("fe80::ff:fe00:a"): {Index: 20, ID: 7, MAC: macA, Flags: audit | local, Identity: 300, Ingress: 11, Egress: policy.SetClosed},
 		addr("10.1.1.6"):        {Index: 21, ID: 8, MAC: macB, Flags: shaped},
 		addr("fd00:1::7"):       {Index: 22, ID: 9, MAC: macB},
 		addr("fe80::ff:fe00:b"): {Index: 22, ID: 9, MAC: macB, Flags: local},
@@ -91,7 +94,7 @@ func TestEndpointRows(t *testing.T) {
 	if d := diff(want, got); d != "" {
 		t.Errorf("rows (-want +got):\n%s", d)
 	}
-	if rows := endpointRows(nil, nil); len(rows) != 0 {
+	if rows := endpointRows(nil, nil, nil); len(rows) != 0 {
 		t.Errorf("rows of nothing: %v", rows)
 	}
 }
@@ -198,7 +201,7 @@ func TestPodRows(t *testing.T) {
 
 func TestLinkRows(t *testing.T) {
 	want := map[loader.LinkKey]int{
-		{Device: "plca", Program: loader.FromPod}:    20,
+		{Device: "plca", Program: loader.FromPod}: 20, {Device: "plca", Program: loader.ToPod}: 20,
 		{Device: "eth0", Program: loader.FromNetdev}: 2, {Device: "eth0", Program: loader.ToNetdev}: 2,
 	}
 	if d := diff(want, linkRows(native(), []state.Endpoint{podA})); d != "" {
@@ -299,7 +302,7 @@ func TestConstants(t *testing.T) {
 
 func TestCodecs(t *testing.T) {
 	ec, ic := endpointCodec(), ipcacheCodec()
-	for addr, row := range endpointRows([]state.Endpoint{podA, podB, podC}, []netip.Addr{addr("192.0.2.1")}) {
+	for addr, row := range endpointRows([]state.Endpoint{podA, podB, podC}, nil, []netip.Addr{addr("192.0.2.1")}) {
 		if got := ec.fromKey(ec.key(addr)); got != addr {
 			t.Errorf("key %s comes back as %s", addr, got)
 		}

@@ -36,7 +36,7 @@ func (d *Datapath) Status(s *agentapi.Status) error {
 // Controllers tells how each loop fares, ordered by name.
 func (d *Datapath) Controllers() []agentapi.Controller {
 	return []agentapi.Controller{
-		d.endpoints.Status(), d.interfaces.Status(), d.ipcache.Status(), d.links.Status(),
+		d.endpoints.Status(), d.identities.Status(), d.interfaces.Status(), d.ipcache.Status(), d.links.Status(),
 		d.neighbours.Status(), d.nodeRoutes.Status(), d.podRoutes.Status(),
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/cilium/ebpf"
 
 	"github.com/placid-net/placid/internal/datapath/abi"
+	"github.com/placid-net/placid/internal/policy"
 	"github.com/placid-net/placid/internal/reconcile"
 	"github.com/placid-net/placid/internal/state"
 )
@@ -48,7 +49,18 @@ func (o tableOps[K, V, CK, CV]) Delete(_ context.Context, key K) error {
 
 // Prune compares the map with desired and changes only what differs.
 func (o tableOps[K, V, CK, CV]) Prune(ctx context.Context, desired map[K]V) (int, error) {
-	have, err := o.list()
+	return prune(ctx, o, o, desired)
+}
+
+// writer is the part of reconcile.Ops that changes single rows.
+type writer[K comparable, V any] interface {
+	Update(ctx context.Context, key K, value V) error
+	Delete(ctx context.Context, key K) error
+}
+
+// prune makes the table of from equal to desired by way of w.
+func prune[K comparable, V comparable, CK, CV any](ctx context.Context, w writer[K, V], from tableOps[K, V, CK, CV], desired map[K]V) (int, error) {
+	have, err := from.list()
 	if err != nil {
 		return 0, err
 	}
@@ -58,7 +70,7 @@ func (o tableOps[K, V, CK, CV]) Prune(ctx context.Context, desired map[K]V) (int
 		if got, ok := have[key]; ok && got == want {
 			continue
 		}
-		if err := o.Update(ctx, key, want); err != nil {
+		if err := w.Update(ctx, key, want); err != nil {
 			errs = append(errs, &reconcile.RowError[K]{Key: key, Err: err})
 			continue
 		}
@@ -68,13 +80,27 @@ func (o tableOps[K, V, CK, CV]) Prune(ctx context.Context, desired map[K]V) (int
 		if _, ok := desired[key]; ok {
 			continue
 		}
-		if err := o.Delete(ctx, key); err != nil {
+		if err := w.Delete(ctx, key); err != nil {
 			errs = append(errs, err)
 			continue
 		}
 		repaired++
 	}
 	return repaired, errors.Join(errs...)
+}
+
+// get reads one row.
+func (o tableOps[K, V, CK, CV]) get(key K) (value V, ok bool, err error) {
+	ck := o.codec.key(key)
+	var cv CV
+	err = o.table.Lookup(&ck, &cv)
+	if errors.Is(err, ebpf.ErrKeyNotExist) {
+		return value, false, nil
+	}
+	if err != nil {
+		return value, false, fmt.Errorf("read %v of %s: %w", key, o.name, err)
+	}
+	return o.codec.fromValue(cv), true, nil
 }
 
 func (o tableOps[K, V, CK, CV]) list() (map[K]V, error) {
@@ -103,30 +129,76 @@ func endpointCodec() codec[netip.Addr, endpointRow, abi.CEndpointKey, abi.CEndpo
 		key:     func(a netip.Addr) abi.CEndpointKey { return abi.CEndpointKey{Addr: toAddr(a)} },
 		fromKey: func(k abi.CEndpointKey) netip.Addr { return fromAddr(k.Addr) },
 		value: func(r endpointRow) abi.CEndpoint {
-			return abi.CEndpoint{Ifindex: uint32(r.Index), Flags: r.Flags, Id: r.ID, Mac: r.MAC}
+			return abi.CEndpoint{
+				Ifindex: uint32(r.Index), Flags: r.Flags, Id: r.ID, Mac: r.MAC,
+				Identity: r.Identity, IngressSet: uint64(r.Ingress), EgressSet: uint64(r.Egress),
+			}
 		},
 		fromValue: func(v abi.CEndpoint) endpointRow {
-			return endpointRow{Index: int(v.Ifindex), Flags: v.Flags, ID: v.Id, MAC: state.MAC(v.Mac)}
+			return endpointRow{
+				Index: int(v.Ifindex), Flags: v.Flags, ID: v.Id, MAC: state.MAC(v.Mac),
+				Identity: v.Identity, Ingress: policy.SetID(v.IngressSet), Egress: policy.SetID(v.EgressSet),
+			}
 		},
+	}
+}
+
+func identityCodec() codec[netip.Addr, uint32, abi.CIdentityKey, abi.CIdentityEntry] {
+	return codec[netip.Addr, uint32, abi.CIdentityKey, abi.CIdentityEntry]{
+		key:       func(a netip.Addr) abi.CIdentityKey { return abi.CIdentityKey{Addr: toAddr(a)} },
+		fromKey:   func(k abi.CIdentityKey) netip.Addr { return fromAddr(k.Addr) },
+		value:     func(id uint32) abi.CIdentityEntry { return abi.CIdentityEntry{Identity: id} },
+		fromValue: func(v abi.CIdentityEntry) uint32 { return v.Identity },
+	}
+}
+
+// prefixBits is the length of a prefix in the 128-bit form.
+func prefixBits(p netip.Prefix) uint32 {
+	if p.Addr().Is4() {
+		return uint32(p.Bits() + mappedBits)
+	}
+	return uint32(p.Bits())
+}
+
+// prefixOf is the inverse. The kernel keeps address bits beyond the length.
+func prefixOf(bits uint32, addr abi.CAddr) netip.Prefix {
+	a := netip.AddrFrom16(addr.B)
+	if bits >= mappedBits && a.Is4In6() {
+		return netip.PrefixFrom(a.Unmap(), int(bits)-mappedBits)
+	}
+	return netip.PrefixFrom(a, int(bits))
+}
+
+func cidrCodec() codec[netip.Prefix, policy.PeerID, abi.CCidrKey, abi.CCidrEntry] {
+	return codec[netip.Prefix, policy.PeerID, abi.CCidrKey, abi.CCidrEntry]{
+		key: func(p netip.Prefix) abi.CCidrKey {
+			return abi.CCidrKey{PrefixLen: prefixBits(p), Addr: toAddr(p.Addr())}
+		},
+		fromKey:   func(k abi.CCidrKey) netip.Prefix { return prefixOf(k.PrefixLen, k.Addr) },
+		value:     func(id policy.PeerID) abi.CCidrEntry { return abi.CCidrEntry{Peer: uint64(id)} },
+		fromValue: func(v abi.CCidrEntry) policy.PeerID { return policy.PeerID(v.Peer) },
+	}
+}
+
+func policyCodec() codec[policy.EntryKey, policy.PortsID, abi.CPolicyKey, abi.CPolicyEntry] {
+	return codec[policy.EntryKey, policy.PortsID, abi.CPolicyKey, abi.CPolicyEntry]{
+		key: func(k policy.EntryKey) abi.CPolicyKey {
+			return abi.CPolicyKey{Set: uint64(k.Set), Peer: uint64(k.Peer)}
+		},
+		fromKey: func(k abi.CPolicyKey) policy.EntryKey {
+			return policy.EntryKey{Set: policy.SetID(k.Set), Peer: policy.PeerID(k.Peer)}
+		},
+		value:     func(p policy.PortsID) abi.CPolicyEntry { return abi.CPolicyEntry{Ports: uint64(p)} },
+		fromValue: func(v abi.CPolicyEntry) policy.PortsID { return policy.PortsID(v.Ports) },
 	}
 }
 
 func ipcacheCodec() codec[netip.Prefix, netip.Addr, abi.CIpcacheKey, abi.CIpcacheEntry] {
 	return codec[netip.Prefix, netip.Addr, abi.CIpcacheKey, abi.CIpcacheEntry]{
 		key: func(p netip.Prefix) abi.CIpcacheKey {
-			bits := p.Bits()
-			if p.Addr().Is4() {
-				bits += mappedBits
-			}
-			return abi.CIpcacheKey{PrefixLen: uint32(bits), Addr: toAddr(p.Addr())}
+			return abi.CIpcacheKey{PrefixLen: prefixBits(p), Addr: toAddr(p.Addr())}
 		},
-		fromKey: func(k abi.CIpcacheKey) netip.Prefix {
-			a, bits := fromAddr(k.Addr), int(k.PrefixLen)
-			if a.Is4() {
-				bits -= mappedBits
-			}
-			return netip.PrefixFrom(a, bits)
-		},
+		fromKey:   func(k abi.CIpcacheKey) netip.Prefix { return prefixOf(k.PrefixLen, k.Addr) },
 		value:     func(a netip.Addr) abi.CIpcacheEntry { return abi.CIpcacheEntry{TunnelEndpoint: toAddr(a)} },
 		fromValue: func(v abi.CIpcacheEntry) netip.Addr { return fromAddr(v.TunnelEndpoint) },
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/go-logr/logr"
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -21,12 +22,15 @@ import (
 	"github.com/placid-net/placid/internal/state"
 )
 
-// Config describes one Client. All fields are required.
+// Config describes one Client. All fields but Policy are required.
 type Config struct {
 	REST     *rest.Config  // from Connection.RESTConfig
 	NodeName string        // this node's name
-	Tables   *state.Tables // whose nodes the Client writes
+	Tables   *state.Tables // whose rows the Client writes, all but endpoints
 	Log      *slog.Logger
+	// Policy has the Client also watch NetworkPolicies, namespaces,
+	// PlacidIdentities and all nodes' PlacidEndpoints.
+	Policy bool
 }
 
 // Client watches and writes what the agent of one node needs. Create it with
@@ -34,14 +38,23 @@ type Config struct {
 type Client struct {
 	log      *slog.Logger
 	nodeName string
+	policy   bool
 	core     rest.Interface // Kubernetes' own objects, protobuf
+	network  rest.Interface // those of networking.k8s.io, protobuf
 	placid   rest.Interface // Placid's objects, JSON
 
-	nodes  *nodeSink
-	pods   *podSink
-	status *publisher
-	events *eventQueue
-	health *health
+	nodes      *nodeSink
+	pods       *podSink
+	policies   *rowSink[*networkingv1.NetworkPolicy, state.NetworkPolicy]
+	namespaces *rowSink[*corev1.Namespace, state.Namespace]
+	identities *rowSink[*v1alpha1.PlacidIdentity, state.Identity]
+	published  *endpointsSink
+
+	policySynced *once
+	status       *publisher
+	endpoints    *endpointsPublisher
+	events       *eventQueue
+	health       *health
 }
 
 // New returns a client that does nothing until Run. It reads the files that
@@ -51,7 +64,7 @@ func New(cfg Config) (*Client, error) {
 		return nil, errors.New("create Kubernetes client: REST, NodeName, Tables and Log are required")
 	}
 	scheme := runtime.NewScheme()
-	if err := errors.Join(corev1.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
+	if err := errors.Join(corev1.AddToScheme(scheme), networkingv1.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
 		return nil, fmt.Errorf("create Kubernetes client: %w", err)
 	}
 	conn, err := rest.HTTPClientFor(cfg.REST)
@@ -62,21 +75,30 @@ func New(cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	network, err := clientFor(cfg.REST, conn, scheme, networkingv1.SchemeGroupVersion, "/apis", runtime.ContentTypeProtobuf)
+	if err != nil {
+		return nil, err
+	}
 	placid, err := clientFor(cfg.REST, conn, scheme, v1alpha1.GroupVersion(), "/apis", runtime.ContentTypeJSON)
 	if err != nil {
 		return nil, err
 	}
 	status := newPublisher(placid, cfg.NodeName, cfg.Log)
+	endpoints := newEndpointsPublisher(core, placid, cfg.NodeName, cfg.Log)
 	return &Client{
-		log:      cfg.Log,
-		nodeName: cfg.NodeName,
-		core:     core,
-		placid:   placid,
-		nodes:    newNodeSink(cfg.Tables, cfg.NodeName, status, cfg.Log),
-		pods:     newPodSink(),
-		status:   status,
-		events:   newEventQueue(core, cfg.NodeName, cfg.Log),
-		health:   newHealth(cfg.Log),
+		log: cfg.Log, nodeName: cfg.NodeName, policy: cfg.Policy,
+		core: core, network: network, placid: placid,
+		nodes:        newNodeSink(cfg.Tables, cfg.NodeName, status, cfg.Log),
+		pods:         newPodSink(cfg.Tables),
+		policies:     newPolicySink(cfg.Tables, cfg.Log),
+		namespaces:   newNamespaceSink(cfg.Tables, cfg.Log),
+		identities:   newIdentitySink(cfg.Tables, cfg.Log),
+		published:    newEndpointsSink(cfg.Tables, cfg.NodeName, endpoints, cfg.Log),
+		policySynced: newOnce(),
+		status:       status,
+		endpoints:    endpoints,
+		events:       newEventQueue(core, cfg.NodeName, cfg.Log),
+		health:       newHealth(cfg.Log),
 	}, nil
 }
 
@@ -110,20 +132,39 @@ func (c *Client) Run(ctx context.Context) error {
 			return nil
 		})
 	}
-	start(func(ctx context.Context) {
-		watch(ctx, watchConfig[*v1alpha1.PlacidNode]{
-			client: c.placid, resource: "placidnodes", example: &v1alpha1.PlacidNode{},
-			fields: fields.Everything(), sink: c.nodes, health: c.health, log: c.log,
-		})
-	})
-	start(func(ctx context.Context) {
-		watch(ctx, watchConfig[*corev1.Pod]{
-			client: c.core, resource: "pods", example: &corev1.Pod{},
-			fields: fields.OneTermEqualSelector("spec.nodeName", c.nodeName),
-			sink:   c.pods, health: c.health, log: c.log, trim: trimPod,
-		})
-	})
+	start(follow(c, watchConfig[*v1alpha1.PlacidNode]{
+		client: c.placid, resource: "placidnodes", example: &v1alpha1.PlacidNode{}, sink: c.nodes,
+	}))
+	start(follow(c, watchConfig[*corev1.Pod]{
+		client: c.core, resource: "pods", example: &corev1.Pod{}, sink: c.pods, trim: trimPod,
+		fields: fields.OneTermEqualSelector("spec.nodeName", c.nodeName),
+	}))
+	if c.policy {
+		start(follow(c, watchConfig[*networkingv1.NetworkPolicy]{
+			client: c.network, resource: "networkpolicies", example: &networkingv1.NetworkPolicy{}, sink: c.policies, trim: trimPolicy,
+		}))
+		start(follow(c, watchConfig[*corev1.Namespace]{
+			client: c.core, resource: "namespaces", example: &corev1.Namespace{}, sink: c.namespaces, trim: trimNamespace,
+		}))
+		start(follow(c, watchConfig[*v1alpha1.PlacidIdentity]{
+			client: c.placid, resource: "placididentities", example: &v1alpha1.PlacidIdentity{}, sink: c.identities, trim: trimIdentity,
+		}))
+		start(follow(c, watchConfig[*v1alpha1.PlacidEndpoints]{
+			client: c.placid, resource: endpointsResource, example: &v1alpha1.PlacidEndpoints{}, sink: c.published, trim: trimEndpoints,
+		}))
+		start(c.awaitPolicy)
+	}
 	start(c.status.run)
+	start(c.endpoints.run)
 	start(c.events.run)
 	return g.Wait()
+}
+
+// follow makes a watch to start of what its configuration leaves open.
+func follow[T runtime.Object](c *Client, cfg watchConfig[T]) func(context.Context) {
+	cfg.health, cfg.log = c.health, c.log
+	if cfg.fields == nil {
+		cfg.fields = fields.Everything()
+	}
+	return func(ctx context.Context) { watch(ctx, cfg) }
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
@@ -14,7 +15,7 @@ import (
 	"github.com/placid-net/placid/internal/state"
 )
 
-// EventType is the type of a pod event.
+// EventType is the type of an event.
 type EventType string
 
 // The types of events that Kubernetes knows.
@@ -28,24 +29,24 @@ const (
 	// further ones are dropped.
 	eventQueueSize = 64
 	eventComponent = "placid-agent"
-	// eventsPerSecond of one pod, type and reason: one a minute.
+	// eventsPerSecond of one object, type and reason: one a minute.
 	eventsPerSecond = 1.0 / 60
 )
 
-// podEvent is one event before it is sent.
-type podEvent struct {
-	pod             corev1.ObjectReference
+// objectEvent is one event before it is sent.
+type objectEvent struct {
+	object          corev1.ObjectReference
 	kind            EventType
 	reason, message string
 }
 
-// eventQueue sends pod events. client-go's recorder counts repetitions, sends
+// eventQueue sends events. client-go's recorder counts repetitions, sends
 // the count with the next event that passes, and retries while the API server
 // is away.
 type eventQueue struct {
 	client rest.Interface
 	source corev1.EventSource
-	queue  chan podEvent
+	queue  chan objectEvent
 	clock  clock // nil is the real one
 	log    *slog.Logger
 }
@@ -60,7 +61,7 @@ func newEventQueue(client rest.Interface, node string, log *slog.Logger) *eventQ
 	return &eventQueue{
 		client: client,
 		source: corev1.EventSource{Component: eventComponent, Host: node},
-		queue:  make(chan podEvent, eventQueueSize),
+		queue:  make(chan objectEvent, eventQueueSize),
 		log:    log,
 	}
 }
@@ -69,13 +70,25 @@ func newEventQueue(client rest.Interface, node string, log *slog.Logger) *eventQ
 // in CamelCase, message a sentence for people. Of events of the same pod, type
 // and reason at most one a minute is sent; it carries the count of all.
 func (c *Client) Event(ref state.PodRef, kind EventType, reason, message string) {
-	e := podEvent{kind: kind, reason: reason, message: message, pod: corev1.ObjectReference{
+	c.events.add(objectEvent{kind: kind, reason: reason, message: message, object: corev1.ObjectReference{
 		APIVersion: "v1", Kind: "Pod", Namespace: ref.Namespace, Name: ref.Name, UID: c.pods.objectUID(ref),
-	}}
+	}})
+}
+
+// PolicyEvent posts an event about a NetworkPolicy, as Event does about a pod.
+func (c *Client) PolicyEvent(namespace, name, uid string, kind EventType, reason, message string) {
+	c.events.add(objectEvent{kind: kind, reason: reason, message: message, object: corev1.ObjectReference{
+		APIVersion: networkingv1.SchemeGroupVersion.String(), Kind: "NetworkPolicy",
+		Namespace: namespace, Name: name, UID: types.UID(uid),
+	}})
+}
+
+func (q *eventQueue) add(e objectEvent) {
 	select {
-	case c.events.queue <- e:
+	case q.queue <- e:
 	default:
-		c.log.Debug("drop an event: too many are waiting", "pod", ref, "reason", reason)
+		q.log.Debug("drop an event: too many are waiting",
+			"kind", e.object.Kind, "namespace", e.object.Namespace, "name", e.object.Name, "reason", e.reason)
 	}
 }
 
@@ -85,8 +98,8 @@ func (q *eventQueue) run(ctx context.Context) {
 		QPS:       eventsPerSecond,
 		Clock:     q.clock,
 		SpamKeyFunc: func(e *corev1.Event) string {
-			pod := e.InvolvedObject
-			return pod.Namespace + "/" + pod.Name + "/" + string(pod.UID) + "/" + e.Type + "/" + e.Reason
+			o := e.InvolvedObject
+			return o.Kind + "/" + o.Namespace + "/" + o.Name + "/" + string(o.UID) + "/" + e.Type + "/" + e.Reason
 		},
 	}))
 	defer broadcaster.Shutdown()
@@ -98,7 +111,7 @@ func (q *eventQueue) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case e := <-q.queue:
-			recorder.Event(&e.pod, string(e.kind), e.reason, e.message)
+			recorder.Event(&e.object, string(e.kind), e.reason, e.message)
 		}
 	}
 }

@@ -72,6 +72,26 @@ func TestEventsAreOneAMinute(t *testing.T) {
 	}
 }
 
+func TestPolicyEvent(t *testing.T) {
+	api := newAPIServer(t)
+	f := run(t, api)
+	// A pod of the same name is another object: each has its event.
+	f.Event(state.PodRef{Namespace: "shop", Name: "deny", UID: "uid"}, EventWarning, "Refused", "of the pod")
+	for range 3 {
+		f.PolicyEvent("shop", "deny", "uid", EventWarning, "Refused", "too many ports")
+	}
+	f.PolicyEvent("shop", "deny", "uid", EventNormal, "Accepted", "it fits now")
+	eventually(t, "events", 3, func() int { _, _, events := api.seen(); return len(events) })
+	_, _, events := api.seen()
+	ref := events[1].InvolvedObject
+	if ref.Kind != "NetworkPolicy" || ref.APIVersion != "networking.k8s.io/v1" || ref.Namespace != "shop" || ref.Name != "deny" || ref.UID != "uid" {
+		t.Errorf("the event is about %+v", ref)
+	}
+	if e := events[1]; e.Namespace != "shop" || e.Reason != "Refused" || e.Message != "too many ports" || e.Type != corev1.EventTypeWarning {
+		t.Errorf("the event is %+v", e)
+	}
+}
+
 func TestEventDoesNotWait(t *testing.T) {
 	f := newClient(t, newAPIServer(t)) // does not run: nothing takes events
 	done := make(chan struct{})

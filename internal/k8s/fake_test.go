@@ -30,8 +30,8 @@ type object interface {
 	metav1.Object
 }
 
-// apiServer is a fake API server with PlacidNodes, Pods and Events. Lists and
-// watches behave as the real ones do: versions, expiry, streamed lists.
+// apiServer is a fake API server with the resources that the client knows. Lists
+// and watches behave as the real ones do: versions, expiry, streamed lists.
 type apiServer struct {
 	t    *testing.T
 	http *httptest.Server
@@ -45,10 +45,12 @@ type apiServer struct {
 	hangUp   chan struct{} // closed to end all watches
 	down     bool          // every connection is closed without an answer
 	noCRD    bool
+	noPolicy bool // the CRDs of identities and endpoints are missing
 	noStream bool // streamed lists are refused, as older servers do
 	refuse   int  // status of every write, 0 accepts
 	requests []string
 	patches  []string // bodies
+	writes   []string // of PlacidEndpoints: method and number of endpoints
 	events   []corev1.Event
 }
 
@@ -61,8 +63,10 @@ type watchEvent struct {
 func newAPIServer(t *testing.T) *apiServer {
 	s := &apiServer{
 		t: t, version: 1, changed: make(chan struct{}), hangUp: make(chan struct{}),
-		objects: map[string]map[string]object{nodesPath: {}, podsPath: {}},
-		log:     map[string][]watchEvent{},
+		objects: map[string]map[string]object{}, log: map[string][]watchEvent{},
+	}
+	for path := range examples() {
+		s.objects[path] = map[string]object{}
 	}
 	s.http = httptest.NewServer(s)
 	t.Cleanup(func() {
@@ -88,7 +92,7 @@ func (s *apiServer) put(path string, o object) {
 
 func (s *apiServer) putLocked(path string, o object) {
 	kind := "ADDED"
-	if _, ok := s.objects[path][o.GetName()]; ok {
+	if _, ok := s.objects[path][o.GetName()]; ok { // names differ in all namespaces
 		kind = "MODIFIED"
 	}
 	s.version++
@@ -101,6 +105,10 @@ func (s *apiServer) putLocked(path string, o object) {
 func (s *apiServer) remove(path, name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.removeLocked(path, name)
+}
+
+func (s *apiServer) removeLocked(path, name string) {
 	o := s.objects[path][name].DeepCopyObject().(object)
 	delete(s.objects[path], name)
 	s.version++
@@ -140,6 +148,7 @@ func (s *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	s.requests = append(s.requests, r.Method+" "+r.URL.Path)
 	down, noCRD, noStream, refuse := s.down, s.noCRD, s.noStream, s.refuse
+	noPolicy := s.noPolicy
 	s.mu.Unlock()
 	q := r.URL.Query()
 	_, known := s.objects[r.URL.Path]
@@ -149,10 +158,17 @@ func (s *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if err == nil {
 			conn.Close()
 		}
-	case noCRD && strings.HasPrefix(r.URL.Path, nodesPath):
+	case noCRD && strings.HasPrefix(r.URL.Path, nodesPath),
+		noPolicy && (strings.HasPrefix(r.URL.Path, identitiesPath) || strings.HasPrefix(r.URL.Path, endpointsPath)):
 		http.Error(w, "404 page not found", http.StatusNotFound) // what a server without the group says
 	case r.Method != http.MethodGet && refuse != 0:
 		fail(w, refuse, metav1.StatusReasonForbidden, "not allowed")
+	case r.Method != http.MethodGet && strings.HasPrefix(r.URL.Path, endpointsPath):
+		s.writeEndpoints(w, r)
+	case strings.HasPrefix(r.URL.Path, endpointsPath+"/"):
+		s.getNamed(w, r, endpointsPath)
+	case strings.HasPrefix(r.URL.Path, coreNodesPath+"/"):
+		s.getNamed(w, r, coreNodesPath)
 	case known && q.Get("watch") != "" && q.Get("sendInitialEvents") != "" && noStream:
 		fail(w, http.StatusUnprocessableEntity, metav1.StatusReasonInvalid, "sendInitialEvents: Forbidden")
 	case known && q.Get("watch") != "":
@@ -190,15 +206,12 @@ func selects(r *http.Request, o any) bool {
 func (s *apiServer) list(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	list := map[string]any{
-		"kind": "PlacidNodeList", "apiVersion": "placid.io/v1alpha1",
+	kind := examples()[r.URL.Path].GetObjectKind().GroupVersionKind()
+	reply(w, map[string]any{
+		"kind": kind.Kind + "List", "apiVersion": kind.GroupVersion().String(),
 		"metadata": map[string]any{"resourceVersion": strconv.Itoa(s.version)},
 		"items":    s.selectedLocked(r),
-	}
-	if r.URL.Path == podsPath {
-		list["kind"], list["apiVersion"] = "PodList", "v1"
-	}
-	reply(w, list)
+	})
 }
 
 func (s *apiServer) watch(w http.ResponseWriter, r *http.Request) {
@@ -255,18 +268,10 @@ func (s *apiServer) watch(w http.ResponseWriter, r *http.Request) {
 
 // bookmark ends the initial events of a streamed list.
 func (s *apiServer) bookmark(r *http.Request) runtime.Object {
-	meta := metav1.ObjectMeta{
-		ResourceVersion: strconv.Itoa(s.version),
-		Annotations:     map[string]string{metav1.InitialEventsAnnotationKey: "true"},
-	}
-	if r.URL.Path == podsPath {
-		p := pod("", "", "")
-		p.ObjectMeta = meta
-		return p
-	}
-	n := node("")
-	n.ObjectMeta = meta
-	return n
+	o := examples()[r.URL.Path]
+	o.SetResourceVersion(strconv.Itoa(s.version))
+	o.SetAnnotations(map[string]string{metav1.InitialEventsAnnotationKey: "true"})
+	return o
 }
 
 func (s *apiServer) patchStatus(w http.ResponseWriter, r *http.Request) {

@@ -80,6 +80,11 @@ type fixture struct {
 // newClient makes a client of the server without running it.
 func newClient(t *testing.T, api *apiServer) fixture {
 	t.Helper()
+	return newClientOf(t, api, false)
+}
+
+func newClientOf(t *testing.T, api *apiServer, policy bool) fixture {
+	t.Helper()
 	cfg, err := Connection{
 		Kubeconfig: writeKubeconfig(t, api.http.URL), QPS: 1000, Burst: 1000, UserAgent: "placid-agent/test",
 	}.RESTConfig()
@@ -91,7 +96,7 @@ func newClient(t *testing.T, api *apiServer) fixture {
 		t.Fatal(err)
 	}
 	log := &logBuffer{}
-	c, err := New(Config{REST: cfg, NodeName: "me", Tables: tables, Log: slog.New(slog.NewTextHandler(log, nil))})
+	c, err := New(Config{REST: cfg, NodeName: "me", Tables: tables, Log: slog.New(slog.NewTextHandler(log, nil)), Policy: policy})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,12 +132,20 @@ func run(t *testing.T, api *apiServer) fixture {
 	return f
 }
 
+// runPolicy runs a client that watches what policies need.
+func runPolicy(t *testing.T, api *apiServer) fixture {
+	t.Helper()
+	f := newClientOf(t, api, true)
+	f.start(t)
+	return f
+}
+
 // eventually waits until got equals want.
-func eventually[T any](t *testing.T, what string, want T, got func() T) {
+func eventually[T any](t *testing.T, what string, want T, got func() T, opts ...cmp.Option) {
 	t.Helper()
 	deadline := time.Now().Add(15 * time.Second)
 	for {
-		diff := cmp.Diff(want, got())
+		diff := cmp.Diff(want, got(), opts...)
 		if diff == "" {
 			return
 		}
@@ -145,10 +158,15 @@ func eventually[T any](t *testing.T, what string, want T, got func() T) {
 
 func await(t *testing.T, what string, ch <-chan struct{}) {
 	t.Helper()
+	awaitFor(t, what, ch, 15*time.Second)
+}
+
+func awaitFor(t *testing.T, what string, ch <-chan struct{}, d time.Duration) {
+	t.Helper()
 	select {
 	case <-ch:
-	case <-time.After(15 * time.Second):
-		t.Fatalf("%s does not come within 15s", what)
+	case <-time.After(d):
+		t.Fatalf("%s does not come within %v", what, d)
 	}
 }
 

@@ -3,18 +3,21 @@ package k8s
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/placid-net/placid/internal/state"
 )
 
-// podSink holds the pods of this node that have a network of their own.
+// podSink holds the pods of this node that have a network of their own, here
+// and in the table of pods.
 type podSink struct {
+	tables *state.Tables
 	synced *once
 
 	mu   sync.Mutex
@@ -28,11 +31,12 @@ type localPod struct {
 	uid types.UID
 }
 
-func newPodSink() *podSink {
-	return &podSink{synced: newOnce(), pods: map[types.NamespacedName]localPod{}}
+func newPodSink(tables *state.Tables) *podSink {
+	return &podSink{tables: tables, synced: newOnce(), pods: map[types.NamespacedName]localPod{}}
 }
 
-// PodsSynced is closed when LocalPods is complete for the first time.
+// PodsSynced is closed when LocalPods and the table of pods are complete for
+// the first time.
 func (c *Client) PodsSynced() <-chan struct{} { return c.pods.synced.ch }
 
 // LocalPods returns the pods of this node that have a network of their own
@@ -76,44 +80,57 @@ func podRef(pod *corev1.Pod) state.PodRef {
 	return ref
 }
 
-// trimPod returns the parts of a pod that podSink reads.
+// trimPod returns the parts of a pod that podSink and PodRow read.
 func trimPod(pod *corev1.Pod) *corev1.Pod {
-	meta := metav1.ObjectMeta{
-		Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID, ResourceVersion: pod.ResourceVersion,
-	}
+	meta := trimMeta(pod)
+	meta.Labels, meta.CreationTimestamp = pod.Labels, pod.CreationTimestamp
 	if uid, ok := pod.Annotations[corev1.MirrorPodAnnotationKey]; ok {
 		meta.Annotations = map[string]string{corev1.MirrorPodAnnotationKey: uid}
 	}
-	return &corev1.Pod{ObjectMeta: meta, Spec: corev1.PodSpec{HostNetwork: pod.Spec.HostNetwork}}
+	return &corev1.Pod{ObjectMeta: meta, Spec: corev1.PodSpec{
+		HostNetwork: pod.Spec.HostNetwork, ServiceAccountName: pod.Spec.ServiceAccountName,
+		Containers: trimContainers(slices.Concat(sidecars(pod.Spec.InitContainers), pod.Spec.Containers)),
+	}}
 }
 
 func (s *podSink) upsert(pod *corev1.Pod) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.upsertLocked(pod)
-	return nil
+	return s.upsertLocked(pod)
 }
 
-func (s *podSink) upsertLocked(pod *corev1.Pod) {
+func (s *podSink) upsertLocked(pod *corev1.Pod) error {
 	if pod.Spec.HostNetwork {
-		return
+		return nil
 	}
 	s.pods[podKey(pod)] = localPod{ref: podRef(pod), uid: pod.UID}
+	return s.tables.UpsertPod(PodRow(pod))
 }
 
 func (s *podSink) remove(pod *corev1.Pod) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.pods, podKey(pod))
-	return nil
+	return s.tables.DeletePod(pod.Namespace, pod.Name)
 }
 
 func (s *podSink) replace(pods []*corev1.Pod) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	before := maps.Clone(s.pods)
 	clear(s.pods)
 	for _, pod := range pods {
-		s.upsertLocked(pod)
+		if err := s.upsertLocked(pod); err != nil {
+			return err
+		}
+	}
+	for key := range before {
+		if _, ok := s.pods[key]; ok {
+			continue
+		}
+		if err := s.tables.DeletePod(key.Namespace, key.Name); err != nil {
+			return err
+		}
 	}
 	s.synced.done()
 	return nil

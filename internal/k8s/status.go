@@ -54,7 +54,7 @@ func (c *Client) SetStatus(s NodeStatus) {
 	c.status.mu.Lock()
 	c.status.want = &s
 	c.status.mu.Unlock()
-	c.status.notify()
+	signal(c.status.wake)
 }
 
 // observe takes what the watch shows; nil says that the object is not there.
@@ -67,14 +67,7 @@ func (p *publisher) observe(s *v1alpha1.PlacidNodeStatus) {
 		}
 	}
 	p.mu.Unlock()
-	p.notify()
-}
-
-func (p *publisher) notify() {
-	select {
-	case p.wake <- struct{}{}:
-	default: // one is on its way
-	}
+	signal(p.wake)
 }
 
 func (p *publisher) run(ctx context.Context) {

@@ -75,6 +75,11 @@ func runOperator(t *testing.T, rc *rest.Config, pools ...ipam.Pool) *running {
 	t.Helper()
 	o, err := New(Config{IPAM: IPAMClusterPool, Pools: pools}, rc, prometheus.NewRegistry(), slog.New(slog.NewTextHandler(t.Output(), nil)))
 	mustDo(t, err)
+	return runInBackground(t, o)
+}
+
+func runInBackground(t *testing.T, o *Operator) *running {
+	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	r := &running{stop: stop, done: make(chan struct{})}
 	go func() {
@@ -114,6 +119,7 @@ func eventually(t *testing.T, what string, check func() error) {
 func TestOnAPIServer(t *testing.T) {
 	rc := startAPIServer(t)
 	t.Run("life of a cluster", func(t *testing.T) { lifeOfACluster(t, rc) })
+	t.Run("identities", func(t *testing.T) { identitiesOnAPIServer(t, rc) })
 	t.Run("lost lease", func(t *testing.T) { lostLease(t, rc) })
 }
 

@@ -21,25 +21,39 @@ const (
 	crdTimeout = time.Minute
 )
 
-// errCRDMissing: the PlacidNode definition is not in the cluster and the
-// operator may not create it.
-var errCRDMissing = errors.New("the definition of PlacidNode is missing and the operator may not create it; " +
-	"apply deploy/crd/placid.io_placidnodes.yaml or let the operator create and patch customresourcedefinitions")
+// errCRDMissing: a definition is not in the cluster and the operator may not
+// create it.
+var errCRDMissing = errors.New("the definition is missing and the operator may not create it; " +
+	"apply the files of deploy/crd or let the operator create and patch customresourcedefinitions")
 
-// installCRD creates or updates the definition of PlacidNode and waits until the
-// API server serves it. Not being allowed to change one that is there is no
-// error.
-func installCRD(ctx context.Context, c client.Client, logger *slog.Logger) error {
+// installCRDs creates or updates the definitions of Placid's objects and waits
+// until the API server serves them. Not being allowed to change one that is there
+// is no error.
+func installCRDs(ctx context.Context, c client.Client, logger *slog.Logger) error {
+	definitions, err := crd.All()
+	if err != nil {
+		return err
+	}
+	for _, text := range definitions {
+		if err := installCRD(ctx, c, text, logger); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// installCRD does it for one definition.
+func installCRD(ctx context.Context, c client.Client, text []byte, logger *slog.Logger) error {
 	want := &unstructured.Unstructured{}
-	if err := yaml.Unmarshal(crd.PlacidNodes(), &want.Object); err != nil {
-		return fmt.Errorf("decode the definition of PlacidNode: %w", err)
+	if err := yaml.Unmarshal(text, &want.Object); err != nil {
+		return fmt.Errorf("decode a CustomResourceDefinition: %w", err)
 	}
 	name, kind := want.GetName(), want.GroupVersionKind()
 	err := c.Apply(ctx, client.ApplyConfigurationFromUnstructured(want), client.FieldOwner(operatorName), client.ForceOwnership)
 	forbidden := apierrors.IsForbidden(err)
 	switch {
 	case forbidden:
-		logger.Warn("not allowed to install the definition of PlacidNode; using the one that is there", "error", err)
+		logger.Warn("not allowed to install a definition; using the one that is there", "name", name, "error", err)
 	case err != nil:
 		return fmt.Errorf("apply CustomResourceDefinition %s: %w", name, err)
 	}

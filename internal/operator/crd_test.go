@@ -14,20 +14,25 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 )
 
-const crdName = "placidnodes.placid.io"
+// crdNames are the definitions that the operator installs, and their kinds.
+func crdNames() map[string]string {
+	return map[string]string{
+		"placidnodes.placid.io": "PlacidNode", "placididentities.placid.io": "PlacidIdentity", "placidendpoints.placid.io": "PlacidEndpoints",
+	}
+}
 
 // definition is an empty object of the kind.
-func definition() *unstructured.Unstructured {
+func definition(name string) *unstructured.Unstructured {
 	d := &unstructured.Unstructured{}
 	d.SetGroupVersionKind(schema.GroupVersionKind{Group: "apiextensions.k8s.io", Version: "v1", Kind: "CustomResourceDefinition"})
-	d.SetName(crdName)
+	d.SetName(name)
 	return d
 }
 
 // establish does what the API server does a moment after the definition came.
-func establish(t *testing.T, store client.Client) {
+func establish(t *testing.T, store client.Client, name string) {
 	t.Helper()
-	d, err := get(t.Context(), store, crdName, definition())
+	d, err := get(t.Context(), store, name, definition(name))
 	mustDo(t, err)
 	d.Object["status"] = map[string]any{"conditions": []any{
 		map[string]any{"type": "NamesAccepted", "status": "True"},
@@ -38,42 +43,50 @@ func establish(t *testing.T, store client.Client) {
 
 func TestInstallCRDWaitsUntilEstablished(t *testing.T) {
 	store := newStore(t)
-	looks := 0
+	looks := map[string]int{}
 	slow := interceptor.NewClient(store, interceptor.Funcs{
 		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
-			if looks++; looks == 3 {
-				establish(t, store)
+			if looks[key.Name]++; looks[key.Name] == 3 {
+				establish(t, store, key.Name)
 			}
 			return c.Get(ctx, key, o, opts...)
 		},
 	})
-	mustDo(t, installCRD(t.Context(), slow, slog.New(slog.DiscardHandler)))
-	if looks < 3 {
-		t.Errorf("returned after %d looks, before the definition was established", looks)
+	mustDo(t, installCRDs(t.Context(), slow, slog.New(slog.DiscardHandler)))
+	for name, want := range crdNames() {
+		if looks[name] < 3 {
+			t.Errorf("returned after %d looks, before %s was established", looks[name], name)
+		}
+		d, err := get(t.Context(), store, name, definition(name))
+		mustDo(t, err)
+		if d == nil {
+			t.Errorf("%s is not installed", name)
+			continue
+		}
+		if kind, _, err := unstructured.NestedString(d.Object, "spec", "names", "kind"); err != nil || kind != want {
+			t.Errorf("installed %v (%v)", d.Object["spec"], err)
+		}
 	}
-	d, err := get(t.Context(), store, crdName, definition())
-	mustDo(t, err)
-	if kind, _, err := unstructured.NestedString(d.Object, "spec", "names", "kind"); err != nil || kind != "PlacidNode" {
-		t.Errorf("installed %v (%v)", d.Object["spec"], err)
-	}
-	mustDo(t, installCRD(t.Context(), store, slog.New(slog.DiscardHandler)))
+	mustDo(t, installCRDs(t.Context(), store, slog.New(slog.DiscardHandler)))
 }
 
 func TestInstallCRDForbidden(t *testing.T) {
-	forbidden := apierrors.NewForbidden(schema.GroupResource{Resource: "customresourcedefinitions"}, crdName, errors.New("no"))
+	forbidden := apierrors.NewForbidden(schema.GroupResource{Resource: "customresourcedefinitions"}, "any", errors.New("no"))
 	noApply := interceptor.Funcs{
 		Apply: func(context.Context, client.WithWatch, runtime.ApplyConfiguration, ...client.ApplyOption) error {
 			return forbidden
 		},
 	}
 	store := newStore(t)
-	err := installCRD(t.Context(), interceptor.NewClient(store, noApply), slog.New(slog.DiscardHandler))
+	err := installCRDs(t.Context(), interceptor.NewClient(store, noApply), slog.New(slog.DiscardHandler))
 	if !errors.Is(err, errCRDMissing) {
 		t.Errorf("no definition and no permission: %v, want errCRDMissing", err)
 	}
-	mustDo(t, store.Create(t.Context(), definition()))
-	establish(t, store)
-	if err := installCRD(t.Context(), interceptor.NewClient(store, noApply), slog.New(slog.DiscardHandler)); err != nil {
+	for name := range crdNames() {
+		mustDo(t, store.Create(t.Context(), definition(name)))
+		establish(t, store, name)
+	}
+	if err := installCRDs(t.Context(), interceptor.NewClient(store, noApply), slog.New(slog.DiscardHandler)); err != nil {
 		t.Errorf("the definition is there: %v", err)
 	}
 }

@@ -21,7 +21,9 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/placid-net/placid/api/v1alpha1"
+	"github.com/placid-net/placid/internal/identity"
 	"github.com/placid-net/placid/internal/ipam"
+	"github.com/placid-net/placid/internal/state"
 )
 
 const (
@@ -50,6 +52,18 @@ type Config struct {
 	// Namespace holds the lease of the leader election and the ConfigMap of
 	// the intents; empty is kube-system.
 	Namespace string
+	// ClusterName is a label of every identity.
+	ClusterName string
+	// Labels are the items of the label filter, see identity.ParseFilter.
+	Labels []string
+	// EnablePolicy is PolicyDefault, PolicyAlways or PolicyNever; empty is
+	// PolicyDefault.
+	EnablePolicy string
+	// NetworkPolicies says that NetworkPolicies of Kubernetes are enforced.
+	NetworkPolicies bool
+	// IdentityGCInterval is how long an identity is kept that no pod has; 0 keeps
+	// it forever.
+	IdentityGCInterval time.Duration
 	// MetricsAddr and HealthAddr are listen addresses; empty is off.
 	MetricsAddr string
 	HealthAddr  string
@@ -62,6 +76,7 @@ type Operator struct {
 	cfg      Config
 	rest     *rest.Config
 	registry prometheus.Registerer
+	filter   identity.Filter
 	logger   *slog.Logger
 	scheme   *runtime.Scheme
 }
@@ -82,6 +97,10 @@ func New(cfg Config, rc *rest.Config, registry prometheus.Registerer, logger *sl
 	default:
 		return nil, fmt.Errorf("%w: ipam=%q: use %s or %s", ErrConfig, cfg.IPAM, IPAMKubernetes, IPAMClusterPool)
 	}
+	filter, err := checkIdentities(&cfg)
+	if err != nil {
+		return nil, err
+	}
 	if cfg.Namespace == "" {
 		cfg.Namespace = "kube-system"
 	}
@@ -89,19 +108,19 @@ func New(cfg Config, rc *rest.Config, registry prometheus.Registerer, logger *sl
 	if err != nil {
 		return nil, err
 	}
-	return &Operator{cfg: cfg, rest: rc, registry: registry, logger: logger, scheme: scheme}, nil
+	return &Operator{cfg: cfg, rest: rc, registry: registry, filter: filter, logger: logger, scheme: scheme}, nil
 }
 
-// Run installs the definition of PlacidNode, waits to be elected, and works
+// Run installs the definitions of Placid's objects, waits to be elected, and works
 // until ctx is done, which is success. Losing the lease is an error: the process
 // must end at once and start again as a follower.
 func (o *Operator) Run(ctx context.Context) error {
-	o.logger.Info("starting", "version", o.cfg.Version, "ipam", o.cfg.IPAM, "pools", o.cfg.Pools)
+	o.logger.Info("starting", "version", o.cfg.Version, "ipam", o.cfg.IPAM, "pools", o.cfg.Pools, "policyMode", o.cfg.EnablePolicy)
 	direct, err := client.New(o.rest, client.Options{Scheme: o.scheme})
 	if err != nil {
 		return fmt.Errorf("create client of %s: %w", o.rest.Host, err)
 	}
-	if err = installCRD(ctx, direct, o.logger); err != nil {
+	if err = installCRDs(ctx, direct, o.logger); err != nil {
 		return err
 	}
 	mgr, err := ctrl.NewManager(o.rest, o.managerOptions())
@@ -110,6 +129,12 @@ func (o *Operator) Run(ctx context.Context) error {
 	}
 	if err := o.addController(mgr); err != nil {
 		return fmt.Errorf("add controller: %w", err)
+	}
+	if err := o.addIdentities(mgr); err != nil {
+		return fmt.Errorf("add identities: %w", err)
+	}
+	if err := watchEndpoints(mgr, o.logger); err != nil {
+		return fmt.Errorf("add controller of PlacidEndpoints: %w", err)
 	}
 	if err := addProbes(mgr); err != nil {
 		return fmt.Errorf("add probes: %w", err)
@@ -132,7 +157,12 @@ func (o *Operator) managerOptions() ctrl.Options {
 		HealthProbeBindAddress:        orOff(o.cfg.HealthAddr),
 		Cache: cache.Options{
 			DefaultTransform: cache.TransformStripManagedFields(),
-			ByObject:         map[client.Object]cache.ByObject{&corev1.Node{}: {Transform: stripNode}},
+			ByObject: map[client.Object]cache.ByObject{
+				&corev1.Node{}:              {Transform: stripNode},
+				&corev1.Pod{}:               {Transform: stripPod},
+				&corev1.Namespace{}:         {Transform: stripNamespace},
+				&v1alpha1.PlacidEndpoints{}: {Transform: stripEndpoints},
+			},
 		},
 	}
 }
@@ -170,6 +200,58 @@ func (o *Operator) addController(mgr ctrl.Manager) error {
 	return watch(mgr, r, joining, w)
 }
 
+// addIdentities adds what keeps the identities.
+func (o *Operator) addIdentities(mgr ctrl.Manager) error {
+	sets := newLabelSets(o.cfg.ClusterName, o.filter, time.Now)
+	m := newIdentityMetrics(sets)
+	if err := m.register(o.registry); err != nil {
+		return err
+	}
+	recorder := mgr.GetEventRecorder(operatorName)
+	d := &identities{
+		informers: mgr.GetCache(),
+		sets:      sets,
+		numbers: &numbers{
+			client: mgr.GetClient(), live: mgr.GetAPIReader(),
+			first: state.IdentityMin, last: state.IdentityMax, now: time.Now,
+		},
+		queue:    newQueue(),
+		reports:  newReports(o.filter, sets, recorder, m, o.logger, time.Now),
+		events:   recorder,
+		metrics:  m,
+		logger:   o.logger,
+		now:      time.Now,
+		pause:    pauseFor,
+		mode:     o.cfg.EnablePolicy,
+		policies: o.cfg.NetworkPolicies,
+		grace:    o.cfg.IdentityGCInterval,
+		first:    make(chan struct{}),
+		troubled: map[string]bool{},
+	}
+	sets.wake, sets.waited = d.wake, func(t time.Duration) { m.wait.Observe(t.Seconds()) }
+	return mgr.Add(d)
+}
+
+// checkIdentities checks what cfg says about identities, fills in defaults, and
+// returns the label filter.
+func checkIdentities(cfg *Config) (identity.Filter, error) {
+	switch cfg.EnablePolicy {
+	case "":
+		cfg.EnablePolicy = PolicyDefault
+	case PolicyDefault, PolicyAlways, PolicyNever:
+	default:
+		return identity.Filter{}, fmt.Errorf("%w: enable-policy=%q: use %s, %s or %s", ErrConfig, cfg.EnablePolicy, PolicyDefault, PolicyAlways, PolicyNever)
+	}
+	if cfg.IdentityGCInterval < 0 {
+		return identity.Filter{}, fmt.Errorf("%w: identity-gc-interval=%s: use 0 or more", ErrConfig, cfg.IdentityGCInterval)
+	}
+	filter, err := identity.ParseFilter(cfg.Labels)
+	if err != nil {
+		return filter, fmt.Errorf("%w: labels: %w", ErrConfig, err)
+	}
+	return filter, nil
+}
+
 // addProbes makes /healthz tell that the process lives, and /readyz that its
 // watches have caught up; followers are ready too.
 func addProbes(mgr ctrl.Manager) error {
@@ -180,7 +262,7 @@ func addProbes(mgr ctrl.Manager) error {
 		ctx, cancel := context.WithTimeout(req.Context(), readyTimeout)
 		defer cancel()
 		if !mgr.GetCache().WaitForCacheSync(ctx) {
-			return errors.New("the watches of Nodes and PlacidNodes have not caught up with the API server")
+			return errors.New("the watches have not caught up with the API server")
 		}
 		return nil
 	})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/netip"
+	"strings"
 
 	"github.com/go-logr/logr"
 	"k8s.io/klog/v2"
@@ -29,8 +30,9 @@ func Start(ctx context.Context, cfg config.Config, version string, log *slog.Log
 	klog.SetSlogLogger(log)
 	ctrl.SetLogger(logr.FromSlogHandler(log.Handler()))
 	op, err := New(Config{
-		IPAM: cfg.IPAM, Pools: poolsOf(cfg), MetricsAddr: cfg.OperatorPrometheusAddr,
-		HealthAddr: cfg.OperatorHealthAddr, Version: version,
+		IPAM: cfg.IPAM, Pools: poolsOf(cfg), ClusterName: cfg.ClusterName, Labels: strings.Fields(cfg.Labels),
+		EnablePolicy: cfg.EnablePolicy, NetworkPolicies: cfg.EnableK8sNetworkPolicy, IdentityGCInterval: cfg.IdentityGCInterval,
+		MetricsAddr: cfg.OperatorPrometheusAddr, HealthAddr: cfg.OperatorHealthAddr, Version: version,
 	}, rc, ctrlmetrics.Registry, log)
 	if err != nil {
 		return err

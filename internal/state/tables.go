@@ -1,116 +1,108 @@
 package state
 
 import (
+	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"github.com/hashicorp/go-memdb"
 )
 
-const (
-	tableNode     = "node"
-	tableEndpoint = "endpoint"
-	indexID       = "id"
-	indexAttach   = "attachment"
-)
+// indexAttach is the endpoints' index by attachment.
+const indexAttach = "attachment"
 
 // Tables are the desired-state tables of one node. All methods are safe for
-// concurrent use; readers see immutable snapshots.
-type Tables struct{ db *memdb.MemDB }
-
-// endpointRow wraps Endpoint with the flat index fields that memdb wants.
-type endpointRow struct {
-	ID         uint32
-	Attachment string
-	Endpoint   Endpoint
+// concurrent use; readers see immutable snapshots. An upsert of a row that is
+// equal to the one that is there changes nothing and wakes nobody; one of a row
+// without a key is an error. Deleting what is absent is success.
+type Tables struct {
+	nodes         *table[Node]
+	endpoints     *table[Endpoint]
+	policies      *table[NetworkPolicy]
+	namespaces    *table[Namespace]
+	identities    *table[Identity]
+	pods          *table[Pod]
+	nodeEndpoints *table[NodeEndpoints]
 }
 
 // NewTables returns empty tables.
 func NewTables() (*Tables, error) {
-	db, err := memdb.NewMemDB(&memdb.DBSchema{Tables: map[string]*memdb.TableSchema{
-		tableNode: {Name: tableNode, Indexes: map[string]*memdb.IndexSchema{
-			indexID: {Name: indexID, Unique: true, Indexer: &memdb.StringFieldIndex{Field: "Name"}},
-		}},
-		tableEndpoint: {Name: tableEndpoint, Indexes: map[string]*memdb.IndexSchema{
-			indexID:     {Name: indexID, Unique: true, Indexer: &memdb.UintFieldIndex{Field: "ID"}},
-			indexAttach: {Name: indexAttach, Unique: true, Indexer: &memdb.StringFieldIndex{Field: "Attachment"}},
-		}},
-	}})
+	t := &Tables{
+		nodes:         newTable("node", func(n *Node) string { return n.Name }),
+		endpoints:     newTable("endpoint", func(e *Endpoint) string { return numberKey(e.ID) }),
+		policies:      newTable("networkPolicy", func(p *NetworkPolicy) string { return objectKey(p.Namespace, p.Name) }),
+		namespaces:    newTable("namespace", func(n *Namespace) string { return n.Name }),
+		identities:    newTable("identity", func(i *Identity) string { return numberKey(i.ID) }),
+		pods:          newTable("pod", func(p *Pod) string { return objectKey(p.Ref.Namespace, p.Ref.Name) }),
+		nodeEndpoints: newTable("nodeEndpoints", func(n *NodeEndpoints) string { return n.Node }),
+	}
+	t.nodeEndpoints.equal = sameNodeEndpoints
+	endpoints := t.endpoints.schema()
+	endpoints.Indexes[indexAttach] = &memdb.IndexSchema{
+		Name: indexAttach, Unique: true, Indexer: index[Endpoint]{func(e *Endpoint) string { return e.Attachment.String() }},
+	}
+	all := map[string]*memdb.TableSchema{}
+	for _, s := range []*memdb.TableSchema{
+		t.nodes.schema(), endpoints, t.policies.schema(), t.namespaces.schema(), t.identities.schema(),
+		t.pods.schema(), t.nodeEndpoints.schema(),
+	} {
+		all[s.Name] = s
+	}
+	db, err := memdb.NewMemDB(&memdb.DBSchema{Tables: all})
 	if err != nil {
 		return nil, fmt.Errorf("create state tables: %w", err)
 	}
-	return &Tables{db: db}, nil
+	err = errors.Join(
+		t.nodes.open(db), t.endpoints.open(db), t.policies.open(db), t.namespaces.open(db),
+		t.identities.open(db), t.pods.open(db), t.nodeEndpoints.open(db),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("create state tables: %w", err)
+	}
+	return t, nil
+}
+
+// numberKey is a key that orders as its number does.
+func numberKey(n uint32) string { return string(binary.BigEndian.AppendUint32(nil, n)) }
+
+// objectKey is the key of an object in a namespace; "" when it has no name.
+func objectKey(namespace, name string) string {
+	if name == "" {
+		return ""
+	}
+	return namespace + "/" + name
 }
 
 // UpsertNode inserts or replaces the row named n.Name.
-func (t *Tables) UpsertNode(n Node) error { return t.insert(tableNode, &n) }
+func (t *Tables) UpsertNode(n Node) error { return t.nodes.upsert(&n) }
 
 // DeleteNode removes the row; removing what is absent is success.
-func (t *Tables) DeleteNode(name string) error { return t.deleteAll(tableNode, indexID, name) }
+func (t *Tables) DeleteNode(name string) error { return t.nodes.remove(name) }
 
 // Nodes returns all nodes ordered by name, and a channel that is closed when
 // the table changes.
-func (t *Tables) Nodes() ([]Node, <-chan struct{}, error) {
-	var out []Node
-	ch, err := t.each(tableNode, func(o any) { out = append(out, *o.(*Node)) })
-	return out, ch, err
-}
+func (t *Tables) Nodes() ([]Node, <-chan struct{}, error) { return t.nodes.all() }
 
 // UpsertEndpoint inserts or replaces the row with e.ID.
-func (t *Tables) UpsertEndpoint(e Endpoint) error {
-	return t.insert(tableEndpoint, &endpointRow{ID: e.ID, Attachment: e.Attachment.String(), Endpoint: e})
-}
+func (t *Tables) UpsertEndpoint(e Endpoint) error { return t.endpoints.upsert(&e) }
 
 // DeleteEndpoint removes the row; removing what is absent is success.
-func (t *Tables) DeleteEndpoint(id uint32) error { return t.deleteAll(tableEndpoint, indexID, id) }
+func (t *Tables) DeleteEndpoint(id uint32) error { return t.endpoints.remove(numberKey(id)) }
 
 // Endpoints returns all endpoints ordered by id, and a channel that is closed
 // when the table changes.
-func (t *Tables) Endpoints() ([]Endpoint, <-chan struct{}, error) {
-	var out []Endpoint
-	ch, err := t.each(tableEndpoint, func(o any) { out = append(out, o.(*endpointRow).Endpoint) })
-	return out, ch, err
-}
+func (t *Tables) Endpoints() ([]Endpoint, <-chan struct{}, error) { return t.endpoints.all() }
+
+// FeedEndpoints returns a feed of the endpoints, ordered by id. Close it when
+// it is no longer read.
+func (t *Tables) FeedEndpoints() *Feed[Endpoint] { return t.endpoints.feed() }
 
 // EndpointByAttachment finds one endpoint; ok is false when there is none.
 func (t *Tables) EndpointByAttachment(a AttachmentID) (e Endpoint, ok bool, err error) {
-	txn := t.db.Txn(false)
-	defer txn.Abort()
-	o, err := txn.First(tableEndpoint, indexAttach, a.String())
-	if err != nil || o == nil {
-		return Endpoint{}, false, err
-	}
-	return o.(*endpointRow).Endpoint, true, nil
+	return t.endpoints.get(indexAttach, a.String())
 }
 
-func (t *Tables) insert(table string, row any) error {
-	txn := t.db.Txn(true)
-	defer txn.Abort()
-	if err := txn.Insert(table, row); err != nil {
-		return fmt.Errorf("insert into %s: %w", table, err)
-	}
-	txn.Commit()
-	return nil
-}
-
-func (t *Tables) deleteAll(table, index string, key any) error {
-	txn := t.db.Txn(true)
-	defer txn.Abort()
-	if _, err := txn.DeleteAll(table, index, key); err != nil {
-		return fmt.Errorf("delete from %s: %w", table, err)
-	}
-	txn.Commit()
-	return nil
-}
-
-func (t *Tables) each(table string, visit func(any)) (<-chan struct{}, error) {
-	txn := t.db.Txn(false)
-	defer txn.Abort()
-	it, err := txn.Get(table, indexID)
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", table, err)
-	}
-	for o := it.Next(); o != nil; o = it.Next() {
-		visit(o)
-	}
-	return it.WatchCh(), nil
+// EndpointByID finds one endpoint; ok is false when there is none.
+func (t *Tables) EndpointByID(id uint32) (e Endpoint, ok bool, err error) {
+	return t.endpoints.get(indexID, numberKey(id))
 }

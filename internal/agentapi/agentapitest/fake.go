@@ -35,12 +35,22 @@ type Service struct {
 	MapsResult      []agentapi.MapInfo
 	Dumps           map[string]agentapi.MapDump
 
+	CTListResult     agentapi.CTList
+	CTFlushResult    agentapi.CTFlushed
+	CTTopResult      []agentapi.CTTalker
+	CTCollectResult  agentapi.CTCollection
+	IdentitiesResult []agentapi.IdentityInfo
+	PolicyResult     []agentapi.EndpointPolicy
+	SelectorsResult  []agentapi.SelectorInfo
+	TraceResult      agentapi.TraceResult
+
 	mu    sync.Mutex
 	calls []Call
 }
 
 // Call is one call that reached the Service. Request is a CNIRequest, a
-// GCRequest, the map's name, or nil.
+// GCRequest, a CTFilter, a TopRequest, a TraceRequest, the map's or the pod's
+// name, or nil.
 type Call struct {
 	Method  string
 	Request any

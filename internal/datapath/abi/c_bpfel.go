@@ -18,6 +18,17 @@ type CAddr struct {
 	B [16]uint8
 }
 
+type CCidrEntry struct {
+	_    structs.HostLayout
+	Peer uint64
+}
+
+type CCidrKey struct {
+	_         structs.HostLayout
+	PrefixLen uint32
+	Addr      CAddr
+}
+
 type CConfig struct {
 	_               structs.HostLayout
 	RouterIp4       CAddr
@@ -29,28 +40,105 @@ type CConfig struct {
 	TunnelUnderlay6 uint8
 	OverlayIfindex  uint32
 	TunnelVni       uint32
+	WayJiffies      uint32
+}
+
+type CCtEntry struct {
+	_        structs.HostLayout
+	State    uint64
+	Last     uint32
+	Epoch    uint32
+	Identity [2]uint32
+	Way      [2]CCtWay
+}
+
+type CCtFlags uint32
+
+const (
+	CCtFlagsCT_ORIGIN     CCtFlags = 1
+	CCtFlagsCT_REPLIED    CCtFlags = 2
+	CCtFlagsCT_ASSURED    CCtFlags = 4
+	CCtFlagsCT_NON_SYN    CCtFlags = 8
+	CCtFlagsCT_FIN_ORIGIN CCtFlags = 16
+	CCtFlagsCT_FIN_REPLY  CCtFlags = 32
+	CCtFlagsCT_RESET      CCtFlags = 64
+	CCtFlagsCT_AUDITED    CCtFlags = 128
+	CCtFlagsCT_FROM_HOST  CCtFlags = 256
+	CCtFlagsCT_DEAD       CCtFlags = 1073741824
+	CCtFlagsCT_MOVED      CCtFlags = 2147483648
+)
+
+type CCtKey struct {
+	_     structs.HostLayout
+	Addr  [2]CAddr
+	Port  [2]uint16
+	Proto uint8
+	Pad   [3]uint8
+}
+
+type CCtTimeout uint32
+
+const (
+	CCtTimeoutCT_TIMEOUT_TCP     CCtTimeout = 0
+	CCtTimeoutCT_TIMEOUT_TCP_SYN CCtTimeout = 1
+	CCtTimeoutCT_TIMEOUT_TCP_FIN CCtTimeout = 2
+	CCtTimeoutCT_TIMEOUT_ANY     CCtTimeout = 3
+	CCtTimeoutCT_TIMEOUTS        CCtTimeout = 4
+)
+
+type CCtWay struct {
+	_       structs.HostLayout
+	Ifindex uint32
+	FoundAt uint32
+	Mtu     uint16
+	Kind    uint8
+	Pad     uint8
+	Dmac    [6]uint8
+	Smac    [6]uint8
 }
 
 type CEndpoint struct {
-	_       structs.HostLayout
-	Ifindex uint32
-	Flags   uint32
-	Id      uint32
-	Mac     [6]uint8
-	Pad     uint16
+	_          structs.HostLayout
+	Ifindex    uint32
+	Flags      uint32
+	Id         uint32
+	Mac        [6]uint8
+	Pad        uint16
+	Identity   uint32
+	Pad2       uint32
+	_          [4]byte
+	IngressSet uint64
+	EgressSet  uint64
 }
 
 type CEndpointFlags uint32
 
 const (
-	CEndpointFlagsENDPOINT_HOST       CEndpointFlags = 1
-	CEndpointFlagsENDPOINT_SHAPED     CEndpointFlags = 2
-	CEndpointFlagsENDPOINT_LINK_LOCAL CEndpointFlags = 4
+	CEndpointFlagsENDPOINT_HOST          CEndpointFlags = 1
+	CEndpointFlagsENDPOINT_SHAPED        CEndpointFlags = 2
+	CEndpointFlagsENDPOINT_LINK_LOCAL    CEndpointFlags = 4
+	CEndpointFlagsENDPOINT_AUDIT_INGRESS CEndpointFlags = 8
+	CEndpointFlagsENDPOINT_AUDIT_EGRESS  CEndpointFlags = 16
 )
 
 type CEndpointKey struct {
 	_    structs.HostLayout
 	Addr CAddr
+}
+
+type CFragmentKey struct {
+	_     structs.HostLayout
+	Src   CAddr
+	Dst   CAddr
+	Id    uint32
+	Proto uint8
+	Pad   [3]uint8
+}
+
+type CFragmentPorts struct {
+	_    structs.HostLayout
+	Port [2]uint16
+	Seen uint32
 }
 
 type CHook uint32
@@ -61,13 +149,35 @@ const (
 	CHookHOOK_TO_NETDEV    CHook = 2
 	CHookHOOK_FROM_OVERLAY CHook = 3
 	CHookHOOK_TO_OVERLAY   CHook = 4
-	CHookHOOK_COUNT        CHook = 5
+	CHookHOOK_TO_POD       CHook = 5
+	CHookHOOK_COUNT        CHook = 6
 )
 
 type CIcmpBudget struct {
 	_          structs.HostLayout
 	RefilledAt uint64
 	Tokens     uint64
+}
+
+type CIdentity uint32
+
+const (
+	CIdentityIDENTITY_UNKNOWN     CIdentity = 0
+	CIdentityIDENTITY_HOST        CIdentity = 1
+	CIdentityIDENTITY_WORLD       CIdentity = 2
+	CIdentityIDENTITY_INIT        CIdentity = 5
+	CIdentityIDENTITY_REMOTE_NODE CIdentity = 6
+)
+
+type CIdentityEntry struct {
+	_        structs.HostLayout
+	Identity uint32
+	Pad      uint32
+}
+
+type CIdentityKey struct {
+	_    structs.HostLayout
+	Addr CAddr
 }
 
 type CIpcacheEntry struct {
@@ -88,6 +198,44 @@ type CMetricsValue struct {
 	Bytes   uint64
 }
 
+type CPolicyConstants uint32
+
+const (
+	CPolicyConstantsPOLICY_SET_OPEN   CPolicyConstants = 0
+	CPolicyConstantsPOLICY_SET_CLOSED CPolicyConstants = 1
+	CPolicyConstantsPOLICY_PEER_ANY   CPolicyConstants = 0
+	CPolicyConstantsPOLICY_PORTS_ALL  CPolicyConstants = 0
+	CPolicyConstantsPOLICY_RANGES     CPolicyConstants = 16
+	CPolicyConstantsPOLICY_LISTS      CPolicyConstants = 16
+)
+
+type CPolicyEntry struct {
+	_     structs.HostLayout
+	Ports uint64
+}
+
+type CPolicyKey struct {
+	_    structs.HostLayout
+	Set  uint64
+	Peer uint64
+}
+
+type CPortList struct {
+	_      structs.HostLayout
+	More   uint64
+	Count  uint32
+	Pad    uint32
+	Ranges [16]CPortRange
+}
+
+type CPortRange struct {
+	_     structs.HostLayout
+	First uint16
+	Last  uint16
+	Proto uint8
+	Pad   [3]uint8
+}
+
 type CReason uint32
 
 const (
@@ -95,8 +243,12 @@ const (
 	CReasonREASON_TO_STACK         CReason = 20
 	CReasonREASON_ANSWERED         CReason = 21
 	CReasonREASON_IGNORED          CReason = 22
+	CReasonREASON_AUDITED          CReason = 23
+	CReasonREASON_CT_FULL          CReason = 24
+	CReasonREASON_CT_RACED         CReason = 25
 	CReasonREASON_FIRST_DROP       CReason = 130
 	CReasonDROP_INVALID_SOURCE     CReason = 132
+	CReasonDROP_POLICY             CReason = 133
 	CReasonDROP_INVALID_PACKET     CReason = 134
 	CReasonDROP_INVALID_L4         CReason = 135
 	CReasonDROP_FRAG_NEEDED        CReason = 136
@@ -106,6 +258,7 @@ const (
 	CReasonDROP_UNKNOWN_TARGET     CReason = 150
 	CReasonDROP_STALE_TARGET       CReason = 151
 	CReasonDROP_INVALID_EXT_HEADER CReason = 156
+	CReasonDROP_FRAGMENT_UNKNOWN   CReason = 157
 	CReasonDROP_NO_TUNNEL_ENDPOINT CReason = 160
 	CReasonDROP_HOST_UNREACHABLE   CReason = 164
 	CReasonDROP_FIB_FAILED         CReason = 169
@@ -118,6 +271,14 @@ const (
 	CReasonREASON_COUNT            CReason = 256
 )
 
+type CSettings struct {
+	_        structs.HostLayout
+	Epoch    uint32
+	HasCidrs uint32
+	Hz       uint32
+	Timeout  [4]uint32
+}
+
 type CTableSlot uint32
 
 const (
@@ -126,22 +287,52 @@ const (
 	CTableSlotTABLE_SLOTS   CTableSlot = 2
 )
 
+type CWayKind uint32
+
+const (
+	CWayKindWAY_UNKNOWN CWayKind = 0
+	CWayKindWAY_STACK   CWayKind = 1
+	CWayKindWAY_PEER    CWayKind = 2
+	CWayKindWAY_DEVICE  CWayKind = 3
+	CWayKindWAY_NETWORK CWayKind = 4
+	CWayKindWAY_TUNNEL  CWayKind = 5
+)
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	CVarAbiAddr          = "abi_addr"
-	CVarAbiConfig        = "abi_config"
-	CVarAbiEndpoint      = "abi_endpoint"
-	CVarAbiEndpointFlags = "abi_endpoint_flags"
-	CVarAbiEndpointKey   = "abi_endpoint_key"
-	CVarAbiHook          = "abi_hook"
-	CVarAbiIcmpBudget    = "abi_icmp_budget"
-	CVarAbiIpcacheEntry  = "abi_ipcache_entry"
-	CVarAbiIpcacheKey    = "abi_ipcache_key"
-	CVarAbiMetricsValue  = "abi_metrics_value"
-	CVarAbiReason        = "abi_reason"
-	CVarAbiTableSlot     = "abi_table_slot"
+	CVarAbiAddr            = "abi_addr"
+	CVarAbiCidrEntry       = "abi_cidr_entry"
+	CVarAbiCidrKey         = "abi_cidr_key"
+	CVarAbiConfig          = "abi_config"
+	CVarAbiCtEntry         = "abi_ct_entry"
+	CVarAbiCtFlags         = "abi_ct_flags"
+	CVarAbiCtKey           = "abi_ct_key"
+	CVarAbiCtTimeout       = "abi_ct_timeout"
+	CVarAbiCtWay           = "abi_ct_way"
+	CVarAbiEndpoint        = "abi_endpoint"
+	CVarAbiEndpointFlags   = "abi_endpoint_flags"
+	CVarAbiEndpointKey     = "abi_endpoint_key"
+	CVarAbiFragmentKey     = "abi_fragment_key"
+	CVarAbiFragmentPorts   = "abi_fragment_ports"
+	CVarAbiHook            = "abi_hook"
+	CVarAbiIcmpBudget      = "abi_icmp_budget"
+	CVarAbiIdentity        = "abi_identity"
+	CVarAbiIdentityEntry   = "abi_identity_entry"
+	CVarAbiIdentityKey     = "abi_identity_key"
+	CVarAbiIpcacheEntry    = "abi_ipcache_entry"
+	CVarAbiIpcacheKey      = "abi_ipcache_key"
+	CVarAbiMetricsValue    = "abi_metrics_value"
+	CVarAbiPolicyConstants = "abi_policy_constants"
+	CVarAbiPolicyEntry     = "abi_policy_entry"
+	CVarAbiPolicyKey       = "abi_policy_key"
+	CVarAbiPortList        = "abi_port_list"
+	CVarAbiPortRange       = "abi_port_range"
+	CVarAbiReason          = "abi_reason"
+	CVarAbiSettings        = "abi_settings"
+	CVarAbiTableSlot       = "abi_table_slot"
+	CVarAbiWayKind         = "abi_way_kind"
 )
 
 // LoadC returns the embedded CollectionSpec for C.
@@ -198,18 +389,37 @@ type CMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type CVariableSpecs struct {
-	AbiAddr          *ebpf.VariableSpec `ebpf:"abi_addr"`
-	AbiConfig        *ebpf.VariableSpec `ebpf:"abi_config"`
-	AbiEndpoint      *ebpf.VariableSpec `ebpf:"abi_endpoint"`
-	AbiEndpointFlags *ebpf.VariableSpec `ebpf:"abi_endpoint_flags"`
-	AbiEndpointKey   *ebpf.VariableSpec `ebpf:"abi_endpoint_key"`
-	AbiHook          *ebpf.VariableSpec `ebpf:"abi_hook"`
-	AbiIcmpBudget    *ebpf.VariableSpec `ebpf:"abi_icmp_budget"`
-	AbiIpcacheEntry  *ebpf.VariableSpec `ebpf:"abi_ipcache_entry"`
-	AbiIpcacheKey    *ebpf.VariableSpec `ebpf:"abi_ipcache_key"`
-	AbiMetricsValue  *ebpf.VariableSpec `ebpf:"abi_metrics_value"`
-	AbiReason        *ebpf.VariableSpec `ebpf:"abi_reason"`
-	AbiTableSlot     *ebpf.VariableSpec `ebpf:"abi_table_slot"`
+	AbiAddr            *ebpf.VariableSpec `ebpf:"abi_addr"`
+	AbiCidrEntry       *ebpf.VariableSpec `ebpf:"abi_cidr_entry"`
+	AbiCidrKey         *ebpf.VariableSpec `ebpf:"abi_cidr_key"`
+	AbiConfig          *ebpf.VariableSpec `ebpf:"abi_config"`
+	AbiCtEntry         *ebpf.VariableSpec `ebpf:"abi_ct_entry"`
+	AbiCtFlags         *ebpf.VariableSpec `ebpf:"abi_ct_flags"`
+	AbiCtKey           *ebpf.VariableSpec `ebpf:"abi_ct_key"`
+	AbiCtTimeout       *ebpf.VariableSpec `ebpf:"abi_ct_timeout"`
+	AbiCtWay           *ebpf.VariableSpec `ebpf:"abi_ct_way"`
+	AbiEndpoint        *ebpf.VariableSpec `ebpf:"abi_endpoint"`
+	AbiEndpointFlags   *ebpf.VariableSpec `ebpf:"abi_endpoint_flags"`
+	AbiEndpointKey     *ebpf.VariableSpec `ebpf:"abi_endpoint_key"`
+	AbiFragmentKey     *ebpf.VariableSpec `ebpf:"abi_fragment_key"`
+	AbiFragmentPorts   *ebpf.VariableSpec `ebpf:"abi_fragment_ports"`
+	AbiHook            *ebpf.VariableSpec `ebpf:"abi_hook"`
+	AbiIcmpBudget      *ebpf.VariableSpec `ebpf:"abi_icmp_budget"`
+	AbiIdentity        *ebpf.VariableSpec `ebpf:"abi_identity"`
+	AbiIdentityEntry   *ebpf.VariableSpec `ebpf:"abi_identity_entry"`
+	AbiIdentityKey     *ebpf.VariableSpec `ebpf:"abi_identity_key"`
+	AbiIpcacheEntry    *ebpf.VariableSpec `ebpf:"abi_ipcache_entry"`
+	AbiIpcacheKey      *ebpf.VariableSpec `ebpf:"abi_ipcache_key"`
+	AbiMetricsValue    *ebpf.VariableSpec `ebpf:"abi_metrics_value"`
+	AbiPolicyConstants *ebpf.VariableSpec `ebpf:"abi_policy_constants"`
+	AbiPolicyEntry     *ebpf.VariableSpec `ebpf:"abi_policy_entry"`
+	AbiPolicyKey       *ebpf.VariableSpec `ebpf:"abi_policy_key"`
+	AbiPortList        *ebpf.VariableSpec `ebpf:"abi_port_list"`
+	AbiPortRange       *ebpf.VariableSpec `ebpf:"abi_port_range"`
+	AbiReason          *ebpf.VariableSpec `ebpf:"abi_reason"`
+	AbiSettings        *ebpf.VariableSpec `ebpf:"abi_settings"`
+	AbiTableSlot       *ebpf.VariableSpec `ebpf:"abi_table_slot"`
+	AbiWayKind         *ebpf.VariableSpec `ebpf:"abi_way_kind"`
 }
 
 // CObjects contains all objects after they have been loaded into the kernel.
@@ -242,18 +452,37 @@ func (m *CMaps) Close() error {
 //
 // It can be passed to LoadCObjects or ebpf.CollectionSpec.LoadAndAssign.
 type CVariables struct {
-	AbiAddr          *ebpf.Variable `ebpf:"abi_addr"`
-	AbiConfig        *ebpf.Variable `ebpf:"abi_config"`
-	AbiEndpoint      *ebpf.Variable `ebpf:"abi_endpoint"`
-	AbiEndpointFlags *ebpf.Variable `ebpf:"abi_endpoint_flags"`
-	AbiEndpointKey   *ebpf.Variable `ebpf:"abi_endpoint_key"`
-	AbiHook          *ebpf.Variable `ebpf:"abi_hook"`
-	AbiIcmpBudget    *ebpf.Variable `ebpf:"abi_icmp_budget"`
-	AbiIpcacheEntry  *ebpf.Variable `ebpf:"abi_ipcache_entry"`
-	AbiIpcacheKey    *ebpf.Variable `ebpf:"abi_ipcache_key"`
-	AbiMetricsValue  *ebpf.Variable `ebpf:"abi_metrics_value"`
-	AbiReason        *ebpf.Variable `ebpf:"abi_reason"`
-	AbiTableSlot     *ebpf.Variable `ebpf:"abi_table_slot"`
+	AbiAddr            *ebpf.Variable `ebpf:"abi_addr"`
+	AbiCidrEntry       *ebpf.Variable `ebpf:"abi_cidr_entry"`
+	AbiCidrKey         *ebpf.Variable `ebpf:"abi_cidr_key"`
+	AbiConfig          *ebpf.Variable `ebpf:"abi_config"`
+	AbiCtEntry         *ebpf.Variable `ebpf:"abi_ct_entry"`
+	AbiCtFlags         *ebpf.Variable `ebpf:"abi_ct_flags"`
+	AbiCtKey           *ebpf.Variable `ebpf:"abi_ct_key"`
+	AbiCtTimeout       *ebpf.Variable `ebpf:"abi_ct_timeout"`
+	AbiCtWay           *ebpf.Variable `ebpf:"abi_ct_way"`
+	AbiEndpoint        *ebpf.Variable `ebpf:"abi_endpoint"`
+	AbiEndpointFlags   *ebpf.Variable `ebpf:"abi_endpoint_flags"`
+	AbiEndpointKey     *ebpf.Variable `ebpf:"abi_endpoint_key"`
+	AbiFragmentKey     *ebpf.Variable `ebpf:"abi_fragment_key"`
+	AbiFragmentPorts   *ebpf.Variable `ebpf:"abi_fragment_ports"`
+	AbiHook            *ebpf.Variable `ebpf:"abi_hook"`
+	AbiIcmpBudget      *ebpf.Variable `ebpf:"abi_icmp_budget"`
+	AbiIdentity        *ebpf.Variable `ebpf:"abi_identity"`
+	AbiIdentityEntry   *ebpf.Variable `ebpf:"abi_identity_entry"`
+	AbiIdentityKey     *ebpf.Variable `ebpf:"abi_identity_key"`
+	AbiIpcacheEntry    *ebpf.Variable `ebpf:"abi_ipcache_entry"`
+	AbiIpcacheKey      *ebpf.Variable `ebpf:"abi_ipcache_key"`
+	AbiMetricsValue    *ebpf.Variable `ebpf:"abi_metrics_value"`
+	AbiPolicyConstants *ebpf.Variable `ebpf:"abi_policy_constants"`
+	AbiPolicyEntry     *ebpf.Variable `ebpf:"abi_policy_entry"`
+	AbiPolicyKey       *ebpf.Variable `ebpf:"abi_policy_key"`
+	AbiPortList        *ebpf.Variable `ebpf:"abi_port_list"`
+	AbiPortRange       *ebpf.Variable `ebpf:"abi_port_range"`
+	AbiReason          *ebpf.Variable `ebpf:"abi_reason"`
+	AbiSettings        *ebpf.Variable `ebpf:"abi_settings"`
+	AbiTableSlot       *ebpf.Variable `ebpf:"abi_table_slot"`
+	AbiWayKind         *ebpf.Variable `ebpf:"abi_way_kind"`
 }
 
 // CPrograms contains all programs after they have been loaded into the kernel.

@@ -16,10 +16,20 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	NetdevMapCidrMap       = "cidr_map"
+	NetdevMapCtAnyMap      = "ct_any_map"
+	NetdevMapCtNewMap      = "ct_new_map"
+	NetdevMapCtTcpMap      = "ct_tcp_map"
 	NetdevMapEndpointMap   = "endpoint_map"
+	NetdevMapFragmentMap   = "fragment_map"
 	NetdevMapIcmpBudgetMap = "icmp_budget_map"
+	NetdevMapIdentityMap   = "identity_map"
 	NetdevMapIpcacheMap    = "ipcache_map"
 	NetdevMapMetricsMap    = "metrics_map"
+	NetdevMapPolicyMap     = "policy_map"
+	NetdevMapPortMap       = "port_map"
+	NetdevMapScratchMap    = "scratch_map"
+	NetdevMapSettingsMap   = "settings_map"
 	NetdevProgFromNetdev   = "from_netdev"
 	NetdevProgToNetdev     = "to_netdev"
 	NetdevVarConfig        = "config"
@@ -75,10 +85,20 @@ type NetdevProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type NetdevMapSpecs struct {
+	CidrMap       *ebpf.MapSpec `ebpf:"cidr_map"`
+	CtAnyMap      *ebpf.MapSpec `ebpf:"ct_any_map"`
+	CtNewMap      *ebpf.MapSpec `ebpf:"ct_new_map"`
+	CtTcpMap      *ebpf.MapSpec `ebpf:"ct_tcp_map"`
 	EndpointMap   *ebpf.MapSpec `ebpf:"endpoint_map"`
+	FragmentMap   *ebpf.MapSpec `ebpf:"fragment_map"`
 	IcmpBudgetMap *ebpf.MapSpec `ebpf:"icmp_budget_map"`
+	IdentityMap   *ebpf.MapSpec `ebpf:"identity_map"`
 	IpcacheMap    *ebpf.MapSpec `ebpf:"ipcache_map"`
 	MetricsMap    *ebpf.MapSpec `ebpf:"metrics_map"`
+	PolicyMap     *ebpf.MapSpec `ebpf:"policy_map"`
+	PortMap       *ebpf.MapSpec `ebpf:"port_map"`
+	ScratchMap    *ebpf.MapSpec `ebpf:"scratch_map"`
+	SettingsMap   *ebpf.MapSpec `ebpf:"settings_map"`
 }
 
 // NetdevVariableSpecs contains global variables before they are loaded into the kernel.
@@ -108,18 +128,38 @@ func (o *NetdevObjects) Close() error {
 //
 // It can be passed to LoadNetdevObjects or ebpf.CollectionSpec.LoadAndAssign.
 type NetdevMaps struct {
+	CidrMap       *ebpf.Map `ebpf:"cidr_map"`
+	CtAnyMap      *ebpf.Map `ebpf:"ct_any_map"`
+	CtNewMap      *ebpf.Map `ebpf:"ct_new_map"`
+	CtTcpMap      *ebpf.Map `ebpf:"ct_tcp_map"`
 	EndpointMap   *ebpf.Map `ebpf:"endpoint_map"`
+	FragmentMap   *ebpf.Map `ebpf:"fragment_map"`
 	IcmpBudgetMap *ebpf.Map `ebpf:"icmp_budget_map"`
+	IdentityMap   *ebpf.Map `ebpf:"identity_map"`
 	IpcacheMap    *ebpf.Map `ebpf:"ipcache_map"`
 	MetricsMap    *ebpf.Map `ebpf:"metrics_map"`
+	PolicyMap     *ebpf.Map `ebpf:"policy_map"`
+	PortMap       *ebpf.Map `ebpf:"port_map"`
+	ScratchMap    *ebpf.Map `ebpf:"scratch_map"`
+	SettingsMap   *ebpf.Map `ebpf:"settings_map"`
 }
 
 func (m *NetdevMaps) Close() error {
 	return _NetdevClose(
+		m.CidrMap,
+		m.CtAnyMap,
+		m.CtNewMap,
+		m.CtTcpMap,
 		m.EndpointMap,
+		m.FragmentMap,
 		m.IcmpBudgetMap,
+		m.IdentityMap,
 		m.IpcacheMap,
 		m.MetricsMap,
+		m.PolicyMap,
+		m.PortMap,
+		m.ScratchMap,
+		m.SettingsMap,
 	)
 }
 

@@ -16,10 +16,20 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	OverlayMapCidrMap       = "cidr_map"
+	OverlayMapCtAnyMap      = "ct_any_map"
+	OverlayMapCtNewMap      = "ct_new_map"
+	OverlayMapCtTcpMap      = "ct_tcp_map"
 	OverlayMapEndpointMap   = "endpoint_map"
+	OverlayMapFragmentMap   = "fragment_map"
 	OverlayMapIcmpBudgetMap = "icmp_budget_map"
+	OverlayMapIdentityMap   = "identity_map"
 	OverlayMapIpcacheMap    = "ipcache_map"
 	OverlayMapMetricsMap    = "metrics_map"
+	OverlayMapPolicyMap     = "policy_map"
+	OverlayMapPortMap       = "port_map"
+	OverlayMapScratchMap    = "scratch_map"
+	OverlayMapSettingsMap   = "settings_map"
 	OverlayProgFromOverlay  = "from_overlay"
 	OverlayProgToOverlay    = "to_overlay"
 	OverlayVarConfig        = "config"
@@ -75,10 +85,20 @@ type OverlayProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type OverlayMapSpecs struct {
+	CidrMap       *ebpf.MapSpec `ebpf:"cidr_map"`
+	CtAnyMap      *ebpf.MapSpec `ebpf:"ct_any_map"`
+	CtNewMap      *ebpf.MapSpec `ebpf:"ct_new_map"`
+	CtTcpMap      *ebpf.MapSpec `ebpf:"ct_tcp_map"`
 	EndpointMap   *ebpf.MapSpec `ebpf:"endpoint_map"`
+	FragmentMap   *ebpf.MapSpec `ebpf:"fragment_map"`
 	IcmpBudgetMap *ebpf.MapSpec `ebpf:"icmp_budget_map"`
+	IdentityMap   *ebpf.MapSpec `ebpf:"identity_map"`
 	IpcacheMap    *ebpf.MapSpec `ebpf:"ipcache_map"`
 	MetricsMap    *ebpf.MapSpec `ebpf:"metrics_map"`
+	PolicyMap     *ebpf.MapSpec `ebpf:"policy_map"`
+	PortMap       *ebpf.MapSpec `ebpf:"port_map"`
+	ScratchMap    *ebpf.MapSpec `ebpf:"scratch_map"`
+	SettingsMap   *ebpf.MapSpec `ebpf:"settings_map"`
 }
 
 // OverlayVariableSpecs contains global variables before they are loaded into the kernel.
@@ -108,18 +128,38 @@ func (o *OverlayObjects) Close() error {
 //
 // It can be passed to LoadOverlayObjects or ebpf.CollectionSpec.LoadAndAssign.
 type OverlayMaps struct {
+	CidrMap       *ebpf.Map `ebpf:"cidr_map"`
+	CtAnyMap      *ebpf.Map `ebpf:"ct_any_map"`
+	CtNewMap      *ebpf.Map `ebpf:"ct_new_map"`
+	CtTcpMap      *ebpf.Map `ebpf:"ct_tcp_map"`
 	EndpointMap   *ebpf.Map `ebpf:"endpoint_map"`
+	FragmentMap   *ebpf.Map `ebpf:"fragment_map"`
 	IcmpBudgetMap *ebpf.Map `ebpf:"icmp_budget_map"`
+	IdentityMap   *ebpf.Map `ebpf:"identity_map"`
 	IpcacheMap    *ebpf.Map `ebpf:"ipcache_map"`
 	MetricsMap    *ebpf.Map `ebpf:"metrics_map"`
+	PolicyMap     *ebpf.Map `ebpf:"policy_map"`
+	PortMap       *ebpf.Map `ebpf:"port_map"`
+	ScratchMap    *ebpf.Map `ebpf:"scratch_map"`
+	SettingsMap   *ebpf.Map `ebpf:"settings_map"`
 }
 
 func (m *OverlayMaps) Close() error {
 	return _OverlayClose(
+		m.CidrMap,
+		m.CtAnyMap,
+		m.CtNewMap,
+		m.CtTcpMap,
 		m.EndpointMap,
+		m.FragmentMap,
 		m.IcmpBudgetMap,
+		m.IdentityMap,
 		m.IpcacheMap,
 		m.MetricsMap,
+		m.PolicyMap,
+		m.PortMap,
+		m.ScratchMap,
+		m.SettingsMap,
 	)
 }
 

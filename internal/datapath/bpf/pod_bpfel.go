@@ -16,11 +16,22 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	PodMapCidrMap       = "cidr_map"
+	PodMapCtAnyMap      = "ct_any_map"
+	PodMapCtNewMap      = "ct_new_map"
+	PodMapCtTcpMap      = "ct_tcp_map"
 	PodMapEndpointMap   = "endpoint_map"
+	PodMapFragmentMap   = "fragment_map"
 	PodMapIcmpBudgetMap = "icmp_budget_map"
+	PodMapIdentityMap   = "identity_map"
 	PodMapIpcacheMap    = "ipcache_map"
 	PodMapMetricsMap    = "metrics_map"
+	PodMapPolicyMap     = "policy_map"
+	PodMapPortMap       = "port_map"
+	PodMapScratchMap    = "scratch_map"
+	PodMapSettingsMap   = "settings_map"
 	PodProgFromPod      = "from_pod"
+	PodProgToPod        = "to_pod"
 	PodVarConfig        = "config"
 )
 
@@ -67,16 +78,27 @@ type PodSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type PodProgramSpecs struct {
 	FromPod *ebpf.ProgramSpec `ebpf:"from_pod"`
+	ToPod   *ebpf.ProgramSpec `ebpf:"to_pod"`
 }
 
 // PodMapSpecs contains maps before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type PodMapSpecs struct {
+	CidrMap       *ebpf.MapSpec `ebpf:"cidr_map"`
+	CtAnyMap      *ebpf.MapSpec `ebpf:"ct_any_map"`
+	CtNewMap      *ebpf.MapSpec `ebpf:"ct_new_map"`
+	CtTcpMap      *ebpf.MapSpec `ebpf:"ct_tcp_map"`
 	EndpointMap   *ebpf.MapSpec `ebpf:"endpoint_map"`
+	FragmentMap   *ebpf.MapSpec `ebpf:"fragment_map"`
 	IcmpBudgetMap *ebpf.MapSpec `ebpf:"icmp_budget_map"`
+	IdentityMap   *ebpf.MapSpec `ebpf:"identity_map"`
 	IpcacheMap    *ebpf.MapSpec `ebpf:"ipcache_map"`
 	MetricsMap    *ebpf.MapSpec `ebpf:"metrics_map"`
+	PolicyMap     *ebpf.MapSpec `ebpf:"policy_map"`
+	PortMap       *ebpf.MapSpec `ebpf:"port_map"`
+	ScratchMap    *ebpf.MapSpec `ebpf:"scratch_map"`
+	SettingsMap   *ebpf.MapSpec `ebpf:"settings_map"`
 }
 
 // PodVariableSpecs contains global variables before they are loaded into the kernel.
@@ -106,18 +128,38 @@ func (o *PodObjects) Close() error {
 //
 // It can be passed to LoadPodObjects or ebpf.CollectionSpec.LoadAndAssign.
 type PodMaps struct {
+	CidrMap       *ebpf.Map `ebpf:"cidr_map"`
+	CtAnyMap      *ebpf.Map `ebpf:"ct_any_map"`
+	CtNewMap      *ebpf.Map `ebpf:"ct_new_map"`
+	CtTcpMap      *ebpf.Map `ebpf:"ct_tcp_map"`
 	EndpointMap   *ebpf.Map `ebpf:"endpoint_map"`
+	FragmentMap   *ebpf.Map `ebpf:"fragment_map"`
 	IcmpBudgetMap *ebpf.Map `ebpf:"icmp_budget_map"`
+	IdentityMap   *ebpf.Map `ebpf:"identity_map"`
 	IpcacheMap    *ebpf.Map `ebpf:"ipcache_map"`
 	MetricsMap    *ebpf.Map `ebpf:"metrics_map"`
+	PolicyMap     *ebpf.Map `ebpf:"policy_map"`
+	PortMap       *ebpf.Map `ebpf:"port_map"`
+	ScratchMap    *ebpf.Map `ebpf:"scratch_map"`
+	SettingsMap   *ebpf.Map `ebpf:"settings_map"`
 }
 
 func (m *PodMaps) Close() error {
 	return _PodClose(
+		m.CidrMap,
+		m.CtAnyMap,
+		m.CtNewMap,
+		m.CtTcpMap,
 		m.EndpointMap,
+		m.FragmentMap,
 		m.IcmpBudgetMap,
+		m.IdentityMap,
 		m.IpcacheMap,
 		m.MetricsMap,
+		m.PolicyMap,
+		m.PortMap,
+		m.ScratchMap,
+		m.SettingsMap,
 	)
 }
 
@@ -133,11 +175,13 @@ type PodVariables struct {
 // It can be passed to LoadPodObjects or ebpf.CollectionSpec.LoadAndAssign.
 type PodPrograms struct {
 	FromPod *ebpf.Program `ebpf:"from_pod"`
+	ToPod   *ebpf.Program `ebpf:"to_pod"`
 }
 
 func (p *PodPrograms) Close() error {
 	return _PodClose(
 		p.FromPod,
+		p.ToPod,
 	)
 }
 

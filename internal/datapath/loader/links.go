@@ -35,8 +35,9 @@ func keyOfPin(name string) LinkKey {
 	return LinkKey{Device: strings.ReplaceAll(device, "%", "."), Program: program}
 }
 
-// Links keeps programs attached to devices through tcx links. It implements
-// reconcile.Ops; the value of a row is the index of its device, so that a
+// Links keeps programs attached to devices: through pinned tcx links, but to_pod
+// as a filter of the device's clsact queue, which goes with the device and is
+// attached without waiting for the kernel. It implements reconcile.Ops; the value of a row is the index of its device, so that a
 // device which was made anew under its old name is seen as another one.
 type Links struct{ l *Loader }
 
@@ -55,6 +56,9 @@ func (o Links) Update(_ context.Context, key LinkKey, ifindex int) error {
 
 // Delete detaches and unpins. An absent link is success.
 func (o Links) Delete(_ context.Context, key LinkKey) error {
+	if key.Program == ToPod {
+		return removeFilter(key.Device)
+	}
 	if err := os.Remove(o.path(key)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("unpin link %s: %w", key.pin(), err)
 	}
@@ -87,7 +91,7 @@ func (o Links) Prune(ctx context.Context, desired map[LinkKey]int) (int, error) 
 	}
 	for key, ifindex := range desired {
 		changed, err := o.ensure(key, ifindex)
-		if key.Program == FromPod && errors.Is(err, ErrNoDevice) {
+		if ofPod(key) && errors.Is(err, ErrNoDevice) {
 			continue // the pod's sandbox ended: that must not stop the others
 		}
 		if err != nil {
@@ -98,6 +102,8 @@ func (o Links) Prune(ctx context.Context, desired map[LinkKey]int) (int, error) 
 	}
 	return repaired, errors.Join(errs...)
 }
+
+func ofPod(key LinkKey) bool { return key.Program == FromPod || key.Program == ToPod }
 
 // alive tells whether the device that the pinned link was made for exists.
 func (o Links) alive(key LinkKey) bool {
@@ -115,6 +121,9 @@ func (o Links) ensure(key LinkKey, ifindex int) (changed bool, err error) {
 	prog := o.l.programs[key.Program]
 	if prog == nil {
 		return false, fmt.Errorf("link %s: no program %q is loaded", key.pin(), key.Program)
+	}
+	if key.Program == ToPod {
+		return ensureFilter(ifindex, key, prog)
 	}
 	pinned, err := link.LoadPinnedLink(o.path(key), nil)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -166,7 +175,7 @@ func (o Links) attach(key LinkKey, ifindex int, prog *ebpf.Program) error {
 	return nil
 }
 
-// Count returns the number of pinned links of each program.
+// Count returns the number of attachments of each program.
 func (o Links) Count() (map[string]int, error) {
 	entries, err := os.ReadDir(filepath.Join(o.l.root, "links"))
 	if err != nil {
@@ -174,7 +183,11 @@ func (o Links) Count() (map[string]int, error) {
 	}
 	out := map[string]int{}
 	for _, e := range entries {
-		out[keyOfPin(e.Name()).Program]++
+		key := keyOfPin(e.Name())
+		out[key.Program]++
+		if key.Program == FromPod && hasFilter(key.Device) {
+			out[ToPod]++
+		}
 	}
 	return out, nil
 }

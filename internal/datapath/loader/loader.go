@@ -28,6 +28,7 @@ const (
 	ToNetdev    = "to_netdev"
 	FromOverlay = "from_overlay"
 	ToOverlay   = "to_overlay"
+	ToPod       = "to_pod"
 )
 
 // Loader holds the loaded programs and opened maps.
@@ -35,13 +36,18 @@ type Loader struct {
 	root     string // bpffs/placid
 	maps     map[string]*Map
 	programs map[string]*ebpf.Program
+	entries  map[string]uint32
 	running  bool // links were pinned already when it was opened
 }
+
+// Sizes are the entries that tables are made with, by the name of their map;
+// others have what the object says. A table that is adopted keeps its size.
+type Sizes map[string]uint32
 
 // Open checks the BPF file system at bpfRoot, adopts or makes every map and
 // loads every program with cfg. Nothing that runs is touched before Commit and
 // AttachTCX. The error of a program that the verifier refuses holds its log.
-func Open(bpfRoot string, cfg abi.CConfig) (*Loader, error) {
+func Open(bpfRoot string, cfg abi.CConfig, sizes Sizes) (*Loader, error) {
 	if err := checkBPFFS(bpfRoot); err != nil {
 		return nil, err
 	}
@@ -49,6 +55,7 @@ func Open(bpfRoot string, cfg abi.CConfig) (*Loader, error) {
 		root:     filepath.Join(bpfRoot, Folder),
 		maps:     map[string]*Map{},
 		programs: map[string]*ebpf.Program{},
+		entries:  sizes,
 	}
 	for _, dir := range []string{"maps", "programs", "links"} {
 		if err := os.MkdirAll(filepath.Join(l.root, dir), 0o700); err != nil {
@@ -99,6 +106,9 @@ func (l *Loader) load(loadSpec func() (*ebpf.CollectionSpec, error), cfg abi.CCo
 	for name, ms := range spec.Maps {
 		if ms.Name == "" || ms.Name[0] == '.' || name[0] == '.' {
 			continue // .rodata belongs to the program
+		}
+		if n := l.entries[name]; n != 0 {
+			ms.InnerMap.MaxEntries = n
 		}
 		if l.maps[name] == nil {
 			if l.maps[name], err = openMap(filepath.Join(l.root, "maps"), name, ms); err != nil {

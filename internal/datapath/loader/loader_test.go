@@ -28,10 +28,10 @@ func TestPinNames(t *testing.T) {
 
 func TestNotABPFFS(t *testing.T) {
 	dir := t.TempDir()
-	if _, err := Open(dir, abi.CConfig{}); !errors.Is(err, ErrNoBPFFS) || !strings.Contains(err.Error(), dir) {
+	if _, err := Open(dir, abi.CConfig{}, nil); !errors.Is(err, ErrNoBPFFS) || !strings.Contains(err.Error(), dir) {
 		t.Errorf("Open of an ordinary folder: %v", err)
 	}
-	if _, err := Open(dir+"/no", abi.CConfig{}); err == nil || !strings.Contains(err.Error(), "mount -t bpf") {
+	if _, err := Open(dir+"/no", abi.CConfig{}, nil); err == nil || !strings.Contains(err.Error(), "mount -t bpf") {
 		t.Errorf("Open of what is not there: %v", err)
 	}
 	if err := RemoveAll(dir + "/no"); err != nil {

@@ -98,7 +98,7 @@ func (p *process) Start(args StartArgs, _ *None) error {
 	if !args.HoldNodes {
 		close(p.nodesKnown)
 	}
-	go func() { p.ended <- p.datapath.Run(context.Background(), p.nodesKnown) }()
+	go func() { p.ended <- p.datapath.Run(context.Background(), datapath.Known{Nodes: p.nodesKnown, NodeEndpoints: p.nodesKnown}) }()
 	return nil
 }
 

@@ -95,8 +95,8 @@ func TestFeatures(t *testing.T) {
 			t.Errorf("feature %+v on a kernel that runs Placid", f)
 		}
 	}
-	if len(s.Programs) != 3 {
-		t.Errorf("programs in native mode: %+v, want from_pod, from_netdev and to_netdev", s.Programs)
+	if len(s.Programs) != 4 {
+		t.Errorf("programs in native mode: %+v, want from_pod, to_pod, from_netdev and to_netdev", s.Programs)
 	}
 }
 

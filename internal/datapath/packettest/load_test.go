@@ -14,7 +14,7 @@ func TestObjectsLoad(t *testing.T) {
 	for _, o := range []options{
 		{}, {underlay6: true}, {tunnel: true}, {tunnel: true, underlay6: true},
 	} {
-		l, err := loader.Open(testutil.BPFFS(t), config(o, 1))
+		l, err := loader.Open(testutil.BPFFS(t), config(o, 1), nil)
 		if err != nil {
 			t.Errorf("tunnel=%t underlay6=%t: %+v", o.tunnel, o.underlay6, err)
 			continue

@@ -107,6 +107,8 @@ func fib() []fibEntry {
 type options struct {
 	tunnel, underlay6 bool
 	defaultRoute      bool
+	wayJiffies        uint32 // how long flows remember ways by the routing table
+	sizes             loader.Sizes
 }
 
 // node is a network namespace with devices, routes and the loaded programs.
@@ -117,6 +119,8 @@ type node struct {
 	index   map[string]int // of the devices
 	watched *watched
 	cut     map[string]*ebpf.Program // preludes that shorten the packet
+	// tunnelled is the prelude of what came through the tunnel.
+	tunnelled *ebpf.Program
 }
 
 func requireDatapath(t testing.TB) {
@@ -155,6 +159,9 @@ func newNode(t testing.TB, o options) *node {
 	n.cut = map[string]*ebpf.Program{}
 	for _, name := range n.loader.Programs() {
 		n.cut[name] = prelude(t, n, name, cutTail())
+	}
+	if o.tunnel {
+		n.tunnelled = prelude(t, n, loader.FromOverlay, setTunnelKey(tunnelKey{id: vni, remote: farEnd(o.underlay6)}))
 	}
 	return n
 }
@@ -243,11 +250,13 @@ func (n *node) addRoutes(t testing.TB, h *netlink.Handle, defaultRoute bool) {
 	}
 }
 
-// config gives the load-time constants of the node.
+// config gives the load-time constants of the node. Unless told otherwise, flows
+// remember no way by the routing table, which some tests change.
 func config(o options, overlayIndex int) abi.CConfig {
 	c := abi.CConfig{
 		RouterIp4: abi.CAddr{B: node4.As16()}, RouterIp6: abi.CAddr{B: node6.As16()}, RouterMac: [6]byte(routerMAC),
 		PodMtu: podMTU, OverlayMtu: overlayMTU, OverlayIfindex: uint32(overlayIndex), TunnelVni: vni,
+		WayJiffies: o.wayJiffies,
 	}
 	if o.tunnel {
 		c.Tunnel = 1
@@ -261,7 +270,7 @@ func config(o options, overlayIndex int) abi.CConfig {
 func (n *node) load(t testing.TB, o options) {
 	t.Helper()
 	n.cfg = config(o, n.index[overlayDevice])
-	l, err := loader.Open(testutil.BPFFS(t), n.cfg)
+	l, err := loader.Open(testutil.BPFFS(t), n.cfg, o.sizes)
 	if err != nil {
 		t.Fatalf("load programs: %+v", err)
 	}
@@ -271,6 +280,15 @@ func (n *node) load(t testing.TB, o options) {
 		}
 	})
 	n.loader = l
+}
+
+// settings are the live settings: every timeout is long.
+func settings() abi.CSettings {
+	s := abi.CSettings{Hz: 1000}
+	for i := range s.Timeout {
+		s.Timeout[i] = 1 << 30
+	}
+	return s
 }
 
 // Ranges of other nodes, by the tunnel's far end.
@@ -295,6 +313,10 @@ func (n *node) fillTables(t testing.TB) {
 		put(p.ip6, e)
 		e.Flags |= uint32(abi.CEndpointFlagsENDPOINT_LINK_LOCAL)
 		put(p.linkLocal, e)
+	}
+	live := settings()
+	if err := n.loader.Map(datapath.SettingsMap).Table.Put(uint32(0), &live); err != nil {
+		t.Fatalf("fill settings: %v", err)
 	}
 	put(node4, abi.CEndpoint{Flags: uint32(abi.CEndpointFlagsENDPOINT_HOST)})
 	put(node6, abi.CEndpoint{Flags: uint32(abi.CEndpointFlagsENDPOINT_HOST)})

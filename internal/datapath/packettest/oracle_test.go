@@ -58,15 +58,47 @@ const (
 )
 
 // oracle gives what from_pod must do with a frame that pod p sends, in trains of
-// gso bytes a segment unless gso is 0, on a node without tunnel.
+// gso bytes a segment unless gso is 0, on a node without tunnel and policy.
 func oracle(p pod, frame []byte, gso int) answer {
-	kind := binary.BigEndian.Uint16(frame[12:])
-	if kind == 0x0806 {
-		return oracleARP(p, frame)
+	f, a, decided := beforePolicy(p, frame, gso)
+	if decided {
+		return a
 	}
-	f := facts{frame: frame}
-	var bad abi.CReason
-	switch kind {
+	return f.afterPolicy()
+}
+
+// beforePolicy reads a frame that pod p sends. It tells what becomes of it where
+// that is decided before anyone asks for policy.
+func beforePolicy(p pod, frame []byte, gso int) (f facts, a answer, decided bool) {
+	if binary.BigEndian.Uint16(frame[12:]) == 0x0806 {
+		return f, oracleARP(p, frame), true
+	}
+	f, bad := read(frame, gso)
+	if bad != 0 {
+		return f, dropped(bad), true
+	}
+	if f.src == netip.IPv6Unspecified() && linkMulticast(f.dst) {
+		return f, dropped(abi.CReasonREASON_IGNORED), true
+	}
+	if bad := speaksFor(p, f.src, frame); bad != 0 {
+		return f, dropped(bad), true
+	}
+	if f.whole && f.proto == protoICMPv6 && f.l4[0] == 135 {
+		return f, f.solicitation(p), true
+	}
+	if f.toMany() || f.dst.Is6() && f.dst.IsLinkLocalUnicast() || f.src == p.linkLocal {
+		if linkMulticast(f.dst) {
+			return f, dropped(abi.CReasonREASON_IGNORED), true
+		}
+		return f, dropped(abi.CReasonDROP_UNKNOWN_TARGET), true
+	}
+	return f, a, false
+}
+
+// read reads the headers of a frame; it returns why they are malformed, or 0.
+func read(frame []byte, gso int) (f facts, bad abi.CReason) {
+	f.frame = frame
+	switch binary.BigEndian.Uint16(frame[12:]) {
 	case 0x0800:
 		bad = f.read4(gso)
 	case 0x86dd:
@@ -74,24 +106,16 @@ func oracle(p pod, frame []byte, gso int) answer {
 	default:
 		bad = abi.CReasonDROP_UNKNOWN_L3
 	}
-	if bad != 0 {
-		return dropped(bad)
-	}
-	if f.src == netip.IPv6Unspecified() && linkMulticast(f.dst) {
-		return dropped(abi.CReasonREASON_IGNORED)
-	}
-	if bad := speaksFor(p, f.src, frame); bad != 0 {
-		return dropped(bad)
-	}
-	if f.whole && f.proto == protoICMPv6 && f.l4[0] == 135 {
-		return f.solicitation(p)
-	}
-	if f.dst.Is4() && f.dst.As4()[0] == 255 || f.dst.IsMulticast() || f.dst.Is6() && f.dst.IsLinkLocalUnicast() || f.src == p.linkLocal {
-		if linkMulticast(f.dst) {
-			return dropped(abi.CReasonREASON_IGNORED)
-		}
-		return dropped(abi.CReasonDROP_UNKNOWN_TARGET)
-	}
+	return f, bad
+}
+
+// toMany tells whether the packet is for more than one.
+func (f facts) toMany() bool {
+	return f.dst.Is4() && f.dst.As4()[0] == 255 || f.dst.IsMulticast()
+}
+
+// afterPolicy is what becomes of a packet of a pod that may pass.
+func (f facts) afterPolicy() answer {
 	if f.dst == node4 || f.dst == node6 {
 		return toStack()
 	}
@@ -101,6 +125,35 @@ func oracle(p pod, frame []byte, gso int) answer {
 		}
 	}
 	return f.byRoute()
+}
+
+// oracleToPod gives what to_pod must do with a frame that the node's stack sends
+// to pod p, without policy.
+func oracleToPod(p pod, frame []byte, gso int) answer {
+	_, a, _ := beforeIngress(p, frame, gso)
+	return a
+}
+
+// beforeIngress is beforePolicy for to_pod. What is not decided is delivered
+// where nothing isolates the pod.
+func beforeIngress(p pod, frame []byte, gso int) (f facts, a answer, decided bool) {
+	delivered := answer{verdict: pass, reason: abi.CReasonREASON_FORWARDED}
+	kind := binary.BigEndian.Uint16(frame[12:])
+	if kind != 0x0800 && kind != 0x86dd {
+		return f, delivered, true
+	}
+	f, bad := read(frame, gso)
+	if bad != 0 {
+		return f, dropped(bad), true
+	}
+	onLink := f.dst.Is6() && (f.dst.IsLinkLocalUnicast() || f.src.IsLinkLocalUnicast())
+	if f.toMany() || onLink {
+		return f, delivered, true
+	}
+	if f.dst != p.ip4 && f.dst != p.ip6 {
+		return f, dropped(abi.CReasonDROP_STALE_TARGET), true
+	}
+	return f, delivered, false
 }
 
 // speaksFor tells why the pod may not send a frame in the name of src.

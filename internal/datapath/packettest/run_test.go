@@ -18,6 +18,7 @@ import (
 
 // Fields of struct __sk_buff, as indices of 32-bit words.
 const (
+	ctxIngress = 9
 	ctxIfindex = 10
 	ctxCB      = 12
 	ctxGSOSize = 44
@@ -49,6 +50,7 @@ func (v verdict) String() string {
 type input struct {
 	program string
 	device  string // that the packet came in by, or leaves by
+	ingress string // of a packet that leaves, the device it came in by; "": none, it is the node's own
 	frame   []byte
 	gso     uint16        // bytes of a segment; 0: a single packet
 	prelude *ebpf.Program // what leads to the program; nil: nothing
@@ -108,6 +110,7 @@ func (n *node) runHere(in input, flags uint32) (result, error) {
 func (n *node) testRun(prog *ebpf.Program, in input, flags, repeat uint32) (result, error) {
 	var ctx [ctxWords]uint32
 	ctx[ctxIfindex] = uint32(n.index[in.device])
+	ctx[ctxIngress] = uint32(n.index[in.ingress]) // 0 for none
 	ctx[ctxGSOSize] = uint32(in.gso)
 	data := in.frame
 	if prog == n.loader.Program(in.program) && !testable(data) {
@@ -166,7 +169,7 @@ func hookOf(program string) abi.CHook {
 	return map[string]abi.CHook{
 		loader.FromPod: abi.CHookHOOK_FROM_POD, loader.FromNetdev: abi.CHookHOOK_FROM_NETDEV,
 		loader.ToNetdev: abi.CHookHOOK_TO_NETDEV, loader.FromOverlay: abi.CHookHOOK_FROM_OVERLAY,
-		loader.ToOverlay: abi.CHookHOOK_TO_OVERLAY,
+		loader.ToOverlay: abi.CHookHOOK_TO_OVERLAY, loader.ToPod: abi.CHookHOOK_TO_POD,
 	}[program]
 }
 

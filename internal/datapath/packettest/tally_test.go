@@ -116,16 +116,20 @@ func (n *node) counter(c counter) (sum abi.CMetricsValue, err error) {
 func (c *tally) agree(p pod, frame []byte, gso uint16) error {
 	in := fromPod(p, frame)
 	in.gso = gso
-	want := oracle(p, frame, int(gso))
+	return c.expect(in, oracle(p, frame, int(gso)))
+}
+
+// expect is agree for a packet of which the fate is known.
+func (c *tally) expect(in input, want answer) error {
 	res, moved, err := c.run(in, want.reason)
 	if err != nil {
 		return err
 	}
-	if res.verdict != want.verdict || moved != (abi.CMetricsValue{Packets: 1, Bytes: uint64(len(frame))}) {
+	if res.verdict != want.verdict || moved != (abi.CMetricsValue{Packets: 1, Bytes: uint64(len(in.frame))}) {
 		return fmt.Errorf("%s, counter %d moved by %+v; the oracle says %s, and that by one packet of %d bytes",
-			res.verdict, want.reason, moved, want.verdict, len(frame))
+			res.verdict, want.reason, moved, want.verdict, len(in.frame))
 	}
-	return soundAfterwards(frame, res, want)
+	return soundAfterwards(in.frame, res, want)
 }
 
 // soundAfterwards looks at the packet that came out.

@@ -1,0 +1,341 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * What the agent does with whole tables, in the kernel.
+ *
+ * ct_collect, ct_flush, ct_dump: iter/bpf_map_elem, called for each entry of one
+ * conntrack table, and without an entry at its end. The agent drives them by
+ * reading: a read ends once it has its bytes, so a walk writes some now and then,
+ * and no read takes long. They return 0: go on.
+ *
+ * table_counts: run by the agent itself, returns 0.
+ */
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+#include "lib/config.h"
+/* Only what an entry means is of use here, not what packets do to it. */
+#pragma clang diagnostic push
+#pragma clang diagnostic ignored "-Wunused-function"
+#include "lib/conntrack.h"
+#pragma clang diagnostic pop
+
+/* The kernel's own, as far as they are used here. */
+struct bpf_map {
+};
+
+struct seq_file {
+};
+
+struct bpf_iter_meta {
+	struct seq_file *seq;
+};
+
+struct bpf_iter__bpf_map_elem {
+	struct bpf_iter_meta *meta;
+	struct bpf_map *map;
+	void *key;
+	void *value;
+};
+
+extern __s64 bpf_map_sum_elem_count(const struct bpf_map *map) __ksym;
+
+/* The table that is walked, as a deletion needs it. Replaced by the agent, which also sets its
+ * type. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1);
+	__uint(key_size, sizeof(struct ct_key));
+	__uint(value_size, sizeof(struct ct_entry));
+} walked_map SEC(".maps");
+
+/* Entries that a deleting walk passes until it writes a byte, or a dump until it writes a pause. */
+volatile const __u32 stride = 1024;
+
+/* How far a flow has come. */
+enum ct_phase {
+	CT_PHASE_NEW,
+	CT_PHASE_REPLIED,
+	CT_PHASE_ESTABLISHED,
+	CT_PHASE_CLOSING,
+};
+
+/* Entries to dump or flush: those that meet every condition. */
+struct ct_filter {
+	union addr net; /* of either side, under the mask */
+	union addr mask; /* all zero: any */
+	union addr pod[2]; /* either side is one of these */
+	__u32 pods; /* how many of them count; 0: any */
+	__u32 phases; /* bits by enum ct_phase; 0: any */
+	__be16 port; /* of either side; 0: any */
+	__u8 proto; /* 0: any */
+	__u8 ipv6; /* the net is one of IPv6: IPv4 addresses are not in it */
+};
+
+/* Kinds of entries that are counted apart: bits of an index. */
+enum ct_kind {
+	CT_KIND_TCP = 1 << 0,
+	CT_KIND_IPV6 = 1 << 1,
+	CT_KINDS = 1 << 2,
+};
+
+struct ct_totals {
+	__u64 alive[CT_KINDS];
+	__u64 deleted[CT_KINDS];
+};
+
+/* What a dump gives: an entry, or a pause without one. */
+struct ct_record {
+	struct ct_key key;
+	__u32 now; /* jiffies */
+	__u32 pause;
+	struct ct_entry entry;
+};
+
+struct counts {
+	__u64 jiffies;
+	__u64 endpoint;
+	__u64 identity;
+	__u64 policy;
+	__u64 port;
+	__u64 ct_tcp;
+	__u64 ct_any;
+	__u64 ct_new;
+	__u64 fragment;
+};
+
+/* Named so that their types reach Go. */
+enum ct_phase *tables_ct_phase __attribute__((unused));
+enum ct_kind *tables_ct_kind __attribute__((unused));
+struct ct_record *tables_ct_record __attribute__((unused));
+
+/* Of one walk. The agent clears and reads them; it walks a table with one program at a time. */
+struct ct_filter filter;
+struct ct_totals totals;
+__u64 limit; /* the most records of a dump */
+__u64 matched;
+__u32 passed;
+
+/*
+ * Entries to delete, once the walk has left their bucket: it would lose its place
+ * in one that shrinks. Until then nothing has happened to them, so that a walk may
+ * pause or end at any time. No bucket comes near this length.
+ */
+#define CANDIDATES 64
+struct ct_key candidates[CANDIDATES];
+__u32 found;
+__u32 settled;
+
+/* Jiffies since. The future is now: another CPU's clock may be ahead by a moment. */
+static __always_inline __u32 since(__u32 now, __u32 then, __u32 slack)
+{
+	__u32 age = now - then;
+
+	return age > 0U - slack ? 0 : age;
+}
+
+/*
+ * Whether the entry was idle for longer than its timeout and slack. A flow that
+ * begins again gets a new birth before it gets a new last, so both count.
+ */
+static __always_inline bool is_idle(const struct settings *settings, __u8 proto, __u64 state,
+				    __u32 last, __u32 slack)
+{
+	__u32 now = jiffies_now(), idle = since(now, last, settings->hz);
+	__u32 age = since(now, state >> 32, settings->hz);
+
+	if (age < idle)
+		idle = age;
+	return idle > (__u64)ct_timeout(settings, proto, state) + slack;
+}
+
+static __always_inline bool is_ipv4(const union addr *a)
+{
+	return !a->w[0] && !a->w[1] && a->w[2] == bpf_htonl(0xffff);
+}
+
+static __always_inline bool in_net(const union addr *a)
+{
+	const union addr *net = &filter.net, *mask = &filter.mask;
+
+	return !(filter.ipv6 && is_ipv4(a)) && !((a->w[0] ^ net->w[0]) & mask->w[0]) &&
+	       !((a->w[1] ^ net->w[1]) & mask->w[1]) && !((a->w[2] ^ net->w[2]) & mask->w[2]) &&
+	       !((a->w[3] ^ net->w[3]) & mask->w[3]);
+}
+
+static __always_inline bool is_filter_pod(const union addr *a)
+{
+	return addr_equal(a, &filter.pod[0]) || (filter.pods > 1 && addr_equal(a, &filter.pod[1]));
+}
+
+static __always_inline enum ct_phase phase_of(__u8 proto, __u32 flags)
+{
+	if (proto == IPPROTO_TCP && ct_closing(flags))
+		return CT_PHASE_CLOSING;
+	if (flags & CT_ASSURED)
+		return CT_PHASE_ESTABLISHED;
+	return flags & CT_REPLIED ? CT_PHASE_REPLIED : CT_PHASE_NEW;
+}
+
+static __always_inline bool matches(const struct ct_key *key, __u32 flags)
+{
+	if (filter.proto && key->proto != filter.proto)
+		return false;
+	if (filter.port && key->port[0] != filter.port && key->port[1] != filter.port)
+		return false;
+	if (filter.phases && !(filter.phases & 1U << phase_of(key->proto, flags)))
+		return false;
+	if (filter.pods && !is_filter_pod(&key->addr[0]) && !is_filter_pod(&key->addr[1]))
+		return false;
+	return in_net(&key->addr[0]) || in_net(&key->addr[1]);
+}
+
+/* Whether a deleting walk removes the entry now. */
+static __always_inline bool is_doomed(const struct ct_key *key, __u64 state, __u32 last, bool flush)
+{
+	const struct settings *settings;
+
+	if (state & CT_MOVED)
+		return false;
+	if (state & CT_DEAD)
+		return true; /* marked by an agent that was killed before it deleted */
+	if (flush)
+		return matches(key, state);
+	settings = settings_get();
+	return settings && is_idle(settings, key->proto, state, last, settings->hz);
+}
+
+static __always_inline __u32 kind_of(const struct ct_key *key)
+{
+	return (key->proto == IPPROTO_TCP ? CT_KIND_TCP : 0) |
+	       (is_ipv4(&key->addr[0]) ? 0 : CT_KIND_IPV6);
+}
+
+/*
+ * Settle the oldest candidate: mark it dead if it is still to go, so that no packet
+ * revives it, then delete it. Nobody else deletes in between, so what is deleted is
+ * what was marked. A global function, which the verifier looks at once.
+ */
+__noinline int settle(__u32 flush)
+{
+	const struct ct_key *key = &candidates[settled++ % CANDIDATES];
+	struct ct_entry *e = bpf_map_lookup_elem(&walked_map, key);
+	__u32 kind = kind_of(key);
+	__u64 state;
+	int tries;
+
+	if (!e)
+		return 0; /* evicted, or it moved on to its protocol's table */
+	/* A packet may change a flow that is to be flushed, but not always at this moment. */
+	for (tries = 0; tries < 4; tries++) {
+		state = ct_state(e);
+		if (!is_doomed(key, state, *(volatile __u32 *)&e->last, flush))
+			break;
+		if (!(state & CT_DEAD) &&
+		    __sync_val_compare_and_swap(&e->state, state, state | CT_DEAD) != state)
+			continue;
+		if (!bpf_map_delete_elem(&walked_map, key))
+			totals.deleted[kind]++;
+		return 0;
+	}
+	totals.alive[kind]++;
+	return 0;
+}
+
+static __always_inline int walk(struct bpf_iter__bpf_map_elem *ctx, bool flush)
+{
+	const struct ct_key *key = ctx->key;
+	const struct ct_entry *e = ctx->value;
+	__u8 filler = 0;
+	int i;
+
+	if (!key || !e) {
+		for (i = 0; i < CANDIDATES && settled != found; i++)
+			settle(flush);
+		return 0;
+	}
+	if (is_doomed(key, ct_state(e), e->last, flush)) {
+		if (found - settled >= CANDIDATES)
+			settle(flush);
+		candidates[found++ % CANDIDATES] = *key;
+	} else {
+		totals.alive[kind_of(key)]++;
+	}
+	if (++passed >= stride) {
+		passed = 0;
+		bpf_seq_write(ctx->meta->seq, &filler, sizeof(filler));
+	}
+	return 0;
+}
+
+SEC("iter/bpf_map_elem")
+int ct_collect(struct bpf_iter__bpf_map_elem *ctx)
+{
+	return walk(ctx, false);
+}
+
+SEC("iter/bpf_map_elem")
+int ct_flush(struct bpf_iter__bpf_map_elem *ctx)
+{
+	return walk(ctx, true);
+}
+
+SEC("iter/bpf_map_elem")
+int ct_dump(struct bpf_iter__bpf_map_elem *ctx)
+{
+	const struct settings *settings = settings_get();
+	const struct ct_key *key = ctx->key;
+	const struct ct_entry *e = ctx->value;
+	struct ct_record record = {};
+	__u64 state;
+	bool match;
+
+	if (!key || !e || !settings)
+		return 0;
+	state = ct_state(e);
+	match = !(state & CT_TERMINAL) && matches(key, state) &&
+		!is_idle(settings, key->proto, state, e->last, 0);
+	if (match && matched >= limit) {
+		matched++;
+		match = false;
+	}
+	if (!match && ++passed < stride)
+		return 0;
+	if (match) {
+		record.key = *key;
+		record.now = jiffies_now();
+		record.entry = *e;
+	}
+	record.pause = !match;
+	/* Without room for it the kernel ends the read, and comes here again. */
+	if (bpf_seq_write(ctx->meta->seq, &record, sizeof(record)))
+		return 0;
+	matched += match;
+	passed = 0;
+	return 0;
+}
+
+static __always_inline __u64 count_current(void *outer)
+{
+	__u32 slot = TABLE_CURRENT;
+	void *table = bpf_map_lookup_elem(outer, &slot);
+
+	return table ? bpf_map_sum_elem_count(table) : 0;
+}
+
+/* Exact, and no walk: the kernel keeps count of every hash table. */
+SEC("syscall")
+int table_counts(struct counts *counts)
+{
+	counts->jiffies = bpf_jiffies64();
+	counts->endpoint = count_current(&endpoint_map);
+	counts->identity = count_current(&identity_map);
+	counts->policy = count_current(&policy_map);
+	counts->port = count_current(&port_map);
+	counts->ct_tcp = count_current(&ct_tcp_map);
+	counts->ct_any = count_current(&ct_any_map);
+	counts->ct_new = count_current(&ct_new_map);
+	counts->fragment = bpf_map_sum_elem_count((void *)&fragment_map);
+	return 0;
+}
+
+char __license[] SEC("license") = "Dual BSD/GPL";

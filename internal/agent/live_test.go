@@ -1,0 +1,82 @@
+package agent
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/placid-net/placid/internal/config"
+)
+
+// TestLive follows a config directory: live keys are applied, the others are
+// warned about for as long as they differ, a bad value changes nothing.
+func TestLive(t *testing.T) {
+	dir := t.TempDir()
+	set := func(key, value string) {
+		t.Helper()
+		must(t, os.WriteFile(filepath.Join(dir, key), []byte(value), 0o600))
+	}
+	set("routing-mode", "native")
+	loaded, err := config.Load(config.Sources{Dir: dir})
+	must(t, err)
+	synctest.Test(t, func(t *testing.T) {
+		var applied []config.Config
+		var broken atomic.Bool
+		l := &live{loaded: loaded, log: slog.New(slog.DiscardHandler), apply: func(cfg config.Config) error {
+			applied = append(applied, cfg)
+			if broken.Load() {
+				return errFake
+			}
+			return nil
+		}}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- l.run(ctx) }()
+		defer func() {
+			cancel()
+			must(t, <-done)
+		}()
+		look := func() {
+			time.Sleep(followInterval)
+			synctest.Wait()
+		}
+		look()
+		if len(applied) != 0 || len(l.warnings()) != 0 {
+			t.Fatalf("without a change: %d applied, %q", len(applied), l.warnings())
+		}
+		set("policy-audit-mode", "true")
+		set("bpf-ct-timeout-regular-tcp", "1h")
+		look()
+		if len(applied) != 1 || !applied[0].PolicyAuditMode || timeouts(applied[0]).TCP != time.Hour || len(l.warnings()) != 0 {
+			t.Fatalf("applied %d, warnings %q", len(applied), l.warnings())
+		}
+		set("routing-mode", "tunnel")
+		look()
+		if w := l.warnings(); len(applied) != 1 || len(w) != 1 || !strings.Contains(w[0], "routing-mode") || l.current().Config.RoutingMode != "native" {
+			t.Errorf("applied %d, warnings %q, mode %s", len(applied), w, l.current().Config.RoutingMode)
+		}
+		set("bpf-ct-timeout-regular-tcp", "soon")
+		look()
+		if len(applied) != 1 || l.current().Config.CTTimeoutRegularTCP != time.Hour {
+			t.Error("a bad value was applied")
+		}
+		broken.Store(true)
+		set("bpf-ct-timeout-regular-tcp", "2h")
+		set("routing-mode", "native")
+		look()
+		if w := l.warnings(); len(applied) != 2 || len(w) != 1 || !strings.Contains(w[0], errFake.Error()) {
+			t.Errorf("applied %d, warnings %q", len(applied), w)
+		}
+		broken.Store(false)
+		look()
+		if len(applied) != 3 || len(l.warnings()) != 0 || timeouts(applied[2]).TCP != 2*time.Hour {
+			t.Errorf("applied %d, warnings %q", len(applied), l.warnings())
+		}
+	})
+}

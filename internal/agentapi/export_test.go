@@ -1,0 +1,4 @@
+package agentapi
+
+// Query is how a client sends a filter.
+var Query = CTFilter.query

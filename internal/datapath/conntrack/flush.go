@@ -1,0 +1,58 @@
+package conntrack
+
+import (
+	"context"
+	"errors"
+
+	"github.com/placid-net/placid/internal/agentapi"
+	"github.com/placid-net/placid/internal/datapath/bpf"
+)
+
+// Flush deletes the entries that the filter selects, expired ones included; its
+// limit is not looked at, and without a condition it selects all. When it ends
+// early, what it deleted until then is counted. The error is ErrUnknownPod,
+// ErrBadFilter, or why the tables cannot be changed.
+func (c *Collector) Flush(ctx context.Context, filter agentapi.CTFilter) (agentapi.CTFlushed, error) {
+	var out agentapi.CTFlushed
+	compiled, err := compile(filter, c.pods())
+	if err != nil {
+		return out, err
+	}
+	c.deletes.Lock()
+	defer c.deletes.Unlock()
+	for _, o := range c.cfg.Tables.outers() {
+		n, err := c.flushTable(ctx, o, compiled)
+		out.Deleted += n
+		if err != nil {
+			return out, err
+		}
+	}
+	return out, nil
+}
+
+// flushTable has programs of its own: those of the collector may be in the middle
+// of a pass.
+func (c *Collector) flushTable(ctx context.Context, o outer, filter bpf.TablesCtFilter) (deleted int, err error) {
+	t, err := o.current()
+	if err != nil {
+		return 0, err
+	}
+	defer t.Close()
+	p, err := c.flushers.of(bpf.TablesProgCtFlush, t, c.cfg.Tables.Settings, c.stride)
+	if err != nil {
+		return 0, err
+	}
+	if err := p.reset(filter); err != nil {
+		return 0, err
+	}
+	var buf [1]byte
+	err = walk(ctx, p, t, buf[:], func(read func() (int, error)) error {
+		_, err := read()
+		return err
+	})
+	totals, totalsErr := p.totals()
+	for _, n := range totals.Deleted {
+		deleted += int(n)
+	}
+	return deleted, errors.Join(err, totalsErr)
+}

@@ -1,0 +1,164 @@
+package policy
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// settle binds the subjects that something changed for to the sets that they
+// should be under.
+func (e *Engine) settle() {
+	if e.retry {
+		maps.Copy(e.dirty, e.refused)
+		e.retry = false
+	}
+	if len(e.dirty) == 0 {
+		return
+	}
+	order := slices.SortedFunc(maps.Keys(e.dirty), func(a, b *subject) int { return cmp.Compare(a.Endpoint, b.Endpoint) })
+	e.dirty = group[*subject]{}
+	unfit := map[SetID]string{}
+	for _, s := range order {
+		e.changes.endpoint(s)
+		s.policy = EndpointPolicy{}
+		for d := range directions {
+			set, audit := e.settleDirection(s, d, unfit)
+			if d == egress {
+				s.policy.Egress, s.policy.AuditEgress = set, audit
+			} else {
+				s.policy.Ingress, s.policy.AuditIngress = set, audit
+			}
+		}
+		s.settled = true
+	}
+}
+
+// settleDirection binds one direction and gives what is in force then. Sets that
+// do not fit are remembered in unfit.
+func (e *Engine) settleDirection(s *subject, d direction, unfit map[SetID]string) (id SetID, audit bool) {
+	policies, isolated, audit := e.isolating(s.policies, d)
+	if !isolated {
+		e.bind(s, d, nil)
+		e.pardon(s, d)
+		return SetOpen, false
+	}
+	c := e.contentOf(d, policies, s.NamedPorts)
+	reason, known := unfit[c.id]
+	if !known {
+		reason = e.enter(c)
+	}
+	if reason != "" {
+		unfit[c.id] = reason
+		e.refuse(s, d, c, reason)
+		if s.bound[d] == nil {
+			return SetClosed, audit
+		}
+		return s.bound[d].id, audit
+	}
+	e.bind(s, d, c)
+	e.pardon(s, d)
+	return c.id, audit
+}
+
+// isolating gives those of the policies that count for a direction, ordered by
+// their keys: those that enforce, or if there are none, those that audit.
+func (e *Engine) isolating(selecting group[*compiled], d direction) (policies []*compiled, isolated, audit bool) {
+	var enforce, audited []*compiled
+	if e.cfg.Mode == ModeNever {
+		return nil, false, false
+	}
+	for c := range selecting {
+		switch {
+		case !d.isolatedBy(c.spec):
+		case c.spec.Audit:
+			audited = append(audited, c)
+		default:
+			enforce = append(enforce, c)
+		}
+	}
+	policies = enforce
+	if len(enforce) == 0 && e.cfg.Mode != ModeAlways {
+		policies, audit = audited, true
+	}
+	slices.SortFunc(policies, func(a, b *compiled) int { return strings.Compare(a.spec.Key(), b.spec.Key()) })
+	isolated = len(policies) > 0 || e.cfg.Mode == ModeAlways
+	return policies, isolated, isolated && (audit || e.cfg.AuditAll)
+}
+
+// bind puts a direction of a subject under a content whose set is in use, or
+// under none.
+func (e *Engine) bind(s *subject, d direction, c *content) {
+	old := s.bound[d]
+	if old == c {
+		return
+	}
+	if c != nil {
+		c.users++
+		e.join(c)
+	}
+	if old != nil {
+		old.users--
+		e.leave(old)
+		e.drop(old)
+	}
+	s.bound[d] = c
+}
+
+// refuse remembers that a subject should be under c.
+func (e *Engine) refuse(s *subject, d direction, c *content, reason string) {
+	c.users++
+	e.pardon(s, d)
+	s.refusals[d] = &refusal{c, reason}
+	e.refused[s] = struct{}{}
+}
+
+// pardon forgets a refusal, if there is one.
+func (e *Engine) pardon(s *subject, d direction) {
+	if r := s.refusals[d]; r != nil {
+		r.content.users--
+		e.drop(r.content)
+		s.refusals[d] = nil
+	}
+	if s.refusals == [directions]*refusal{} {
+		delete(e.refused, s)
+	}
+}
+
+// drop forgets a content that nothing uses.
+func (e *Engine) drop(c *content) {
+	if c.users == 0 {
+		delete(e.contents, c.key)
+	}
+}
+
+// Refusals returns all sets, and sets with entries, that are not in force because
+// they do not fit.
+func (e *Engine) Refusals() map[SetID]Refusal {
+	e.settle()
+	out := map[SetID]Refusal{}
+	for s := range e.refused {
+		for d := range directions {
+			if r := s.refusals[d]; r != nil {
+				x := out[r.content.id]
+				x.Names = append(x.Names, r.content.names...)
+				x.Reason = r.reason
+				x.Endpoints = append(x.Endpoints, s.Endpoint)
+				out[r.content.id] = x
+			}
+		}
+	}
+	for s := range e.changes.omitting {
+		if s.users > 0 {
+			out[s.content.id] = Refusal{Names: s.origin().names, Reason: s.omission()}
+		}
+	}
+	for id, r := range out {
+		slices.Sort(r.Names)
+		slices.Sort(r.Endpoints)
+		r.Names, r.Endpoints = slices.Compact(r.Names), slices.Compact(r.Endpoints)
+		out[id] = r
+	}
+	return out
+}
