@@ -97,10 +97,10 @@ func (d *Datapath) Disconnect(ctx context.Context, ep state.Endpoint) error {
 	errs = append(errs, pair.Remove(ep.HostIfName),
 		d.links.Remove(ctx, loader.LinkKey{Device: ep.HostIfName, Program: loader.FromPod}),
 		d.links.Remove(ctx, loader.LinkKey{Device: ep.HostIfName, Program: loader.ToPod}))
-	d.Forget(ep.ID) // not before its rows are gone: without, they would be open
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("disconnect endpoint %d (%s): %w", ep.ID, ep.Pod, err)
 	}
+	d.Forget(ep.ID) // not before its rows are gone: without it they would be open
 	return nil
 }
 

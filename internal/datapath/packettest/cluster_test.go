@@ -46,7 +46,7 @@ func TestClusters(t *testing.T) {
 type clusterRun struct {
 	*node
 	t     *testing.T
-	where string // in which cluster and step
+	where string     // in which cluster and step
 	rows  []tableRow // that the cluster has in tables
 	sport uint16
 	epoch uint32
