@@ -15,13 +15,13 @@
 #define FRAGMENT_SECONDS 60
 
 /*
- * Give a later fragment the ports of its first. Returns false when the first was
+ * Give a later fragment the ports, and the protocol, of its first. Returns false when the first was
  * not seen: it got lost, or comes behind.
  */
 __noinline int fragment_ports(struct packet *p)
 {
 	const struct settings *settings = settings_get();
-	struct fragment_ports *known, first = { .seen = jiffies_now() };
+	struct fragment_ports *known, first = {};
 	struct fragment_key key = {};
 
 	if (!p)
@@ -29,8 +29,10 @@ __noinline int fragment_ports(struct packet *p)
 	key.src = p->src;
 	key.dst = p->dst;
 	key.id = p->fragment_id;
-	key.proto = p->l4_proto;
+	key.proto = p->version == 4 ? p->l4_proto : 0;
 	if (!p->later_fragment) {
+		first.proto = p->l4_proto;
+		first.seen = jiffies_now();
 		first.port[0] = p->sport;
 		first.port[1] = p->dport;
 		bpf_map_update_elem(&fragment_map, &key, &first, BPF_ANY);
@@ -42,5 +44,7 @@ __noinline int fragment_ports(struct packet *p)
 		return false;
 	p->sport = known->port[0];
 	p->dport = known->port[1];
+	/* IPv6 may have more headers in the first. */
+	p->l4_proto = known->proto;
 	return true;
 }

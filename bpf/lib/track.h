@@ -32,12 +32,13 @@ static __always_inline bool is_elsewhere(const struct ct_way *way)
 	return way->kind == WAY_UNKNOWN || way->kind >= WAY_NETWORK;
 }
 
-/* Nothing that policy could object to, with or without ports. */
+/* No policy would drop a packet, with or without ports. */
 static __always_inline bool is_open(const struct end *src, const struct end *dst)
 {
-	return (!is_pod(src) || src->ep.egress_set == POLICY_SET_OPEN) &&
+	return (!is_pod(src) || src->ep.egress_set == POLICY_SET_OPEN ||
+		src->ep.flags & ENDPOINT_AUDIT_EGRESS) &&
 	       (!is_pod(dst) || dst->ep.ingress_set == POLICY_SET_OPEN ||
-		src->identity == IDENTITY_HOST);
+		dst->ep.flags & ENDPOINT_AUDIT_INGRESS || src->identity == IDENTITY_HOST);
 }
 
 /*
@@ -53,7 +54,7 @@ static __always_inline enum reason track(struct __sk_buff *ctx, struct scratch *
 	if (s->packet.fragment && !fragment_ports(&s->packet))
 		return is_open(&s->src, &s->dst) ? REASON_FORWARDED : DROP_FRAGMENT_UNKNOWN;
 	if (is_icmp_error(&s->packet)) {
-		if (is_open(&s->src, &s->dst) || is_related(ctx, s))
+		if (is_related(ctx, s))
 			return REASON_FORWARDED;
 		return ct_judge(ctx, s, hook, true) & CT_DEAD ? DROP_POLICY : REASON_FORWARDED;
 	}

@@ -241,18 +241,22 @@ struct settings {
 	__u32 timeout[CT_TIMEOUTS]; /* jiffies; enum ct_timeout */
 };
 
-/* A fragmented packet: what its first fragment said. */
+/* A fragmented packet. RFC 791 counts its protocol in, RFC 8200 does not. */
 struct fragment_key {
 	union addr src;
 	union addr dst;
 	__be32 id;
-	__u8 proto;
+	__u8 proto; /* 0 for IPv6 */
 	__u8 pad[3];
 };
+
+/* What its first fragment said. */
 
 struct fragment_ports {
 	__be16 port[2]; /* source, destination */
 	__u32 seen; /* jiffies */
+	__u8 proto; /* of the last header */
+	__u8 pad[3];
 };
 
 /* Slots of an outer map: every sized table is reached through one. */

@@ -5,8 +5,9 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -26,14 +27,14 @@ func TestLive(t *testing.T) {
 	loaded, err := config.Load(config.Sources{Dir: dir})
 	must(t, err)
 	synctest.Test(t, func(t *testing.T) {
-		var applied []config.Config
-		var broken atomic.Bool
+		var mu sync.Mutex
+		var all []config.Config // that were applied
+		var broken error
 		l := &live{loaded: loaded, log: slog.New(slog.DiscardHandler), apply: func(cfg config.Config) error {
-			applied = append(applied, cfg)
-			if broken.Load() {
-				return errFake
-			}
-			return nil
+			mu.Lock()
+			defer mu.Unlock()
+			all = append(all, cfg)
+			return broken
 		}}
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
@@ -42,39 +43,47 @@ func TestLive(t *testing.T) {
 			cancel()
 			must(t, <-done)
 		}()
-		look := func() {
+		look := func() []config.Config {
 			time.Sleep(followInterval)
 			synctest.Wait()
+			mu.Lock()
+			defer mu.Unlock()
+			return slices.Clone(all)
 		}
-		look()
+		breaks := func(err error) {
+			mu.Lock()
+			defer mu.Unlock()
+			broken = err
+		}
+		applied := look()
 		if len(applied) != 0 || len(l.warnings()) != 0 {
 			t.Fatalf("without a change: %d applied, %q", len(applied), l.warnings())
 		}
 		set("policy-audit-mode", "true")
 		set("bpf-ct-timeout-regular-tcp", "1h")
-		look()
+		applied = look()
 		if len(applied) != 1 || !applied[0].PolicyAuditMode || timeouts(applied[0]).TCP != time.Hour || len(l.warnings()) != 0 {
 			t.Fatalf("applied %d, warnings %q", len(applied), l.warnings())
 		}
 		set("routing-mode", "tunnel")
-		look()
+		applied = look()
 		if w := l.warnings(); len(applied) != 1 || len(w) != 1 || !strings.Contains(w[0], "routing-mode") || l.current().Config.RoutingMode != "native" {
 			t.Errorf("applied %d, warnings %q, mode %s", len(applied), w, l.current().Config.RoutingMode)
 		}
 		set("bpf-ct-timeout-regular-tcp", "soon")
-		look()
+		applied = look()
 		if len(applied) != 1 || l.current().Config.CTTimeoutRegularTCP != time.Hour {
 			t.Error("a bad value was applied")
 		}
-		broken.Store(true)
+		breaks(errFake)
 		set("bpf-ct-timeout-regular-tcp", "2h")
 		set("routing-mode", "native")
-		look()
+		applied = look()
 		if w := l.warnings(); len(applied) != 2 || len(w) != 1 || !strings.Contains(w[0], errFake.Error()) {
 			t.Errorf("applied %d, warnings %q", len(applied), w)
 		}
-		broken.Store(false)
-		look()
+		breaks(nil)
+		applied = look()
 		if len(applied) != 3 || len(l.warnings()) != 0 || timeouts(applied[2]).TCP != 2*time.Hour {
 			t.Errorf("applied %d, warnings %q", len(applied), l.warnings())
 		}

@@ -83,6 +83,8 @@ func (d *identities) Start(ctx context.Context) error {
 	var parts sync.WaitGroup
 	defer parts.Wait()
 	defer d.queue.ShutDown()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	parts.Go(func() { d.work(ctx) })
 	if d.grace > 0 {
 		parts.Go(func() { d.collectLoop(ctx) })

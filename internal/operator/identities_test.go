@@ -507,3 +507,26 @@ func TestPodBeforeItsNamespace(t *testing.T) {
 		t.Errorf("left behind: %v, %v", f.sets.namespaces, f.sets.sets)
 	}
 }
+
+func TestIdentityConfig(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		cfg  Config
+		want string // part of the error; empty is none
+	}{
+		{"empty", Config{}, ""},
+		{"all", Config{EnablePolicy: PolicyAlways, Labels: []string{"k8s:app", "!team"}, IdentityGCInterval: time.Minute}, ""},
+		{"mode", Config{EnablePolicy: "sometimes"}, `enable-policy="sometimes": use default, always or never`},
+		{"filter", Config{Labels: []string{"app", "!("}}, "labels: "},
+		{"time", Config{IdentityGCInterval: -time.Second}, "identity-gc-interval=-1s"},
+	} {
+		tt.cfg.IPAM = IPAMKubernetes
+		o, err := New(tt.cfg, nil, nil, nil)
+		switch {
+		case tt.want == "" && (err != nil || o.cfg.EnablePolicy == ""):
+			t.Errorf("%s: %v, want none and a mode", tt.name, err)
+		case tt.want != "" && (!errors.Is(err, ErrConfig) || !strings.Contains(err.Error(), tt.want)):
+			t.Errorf("%s: %v, want ErrConfig with %q", tt.name, err, tt.want)
+		}
+	}
+}

@@ -230,6 +230,13 @@ func (c *fakeCluster) look(read func(c *fakeCluster)) {
 	read(c)
 }
 
+// has gives the API server a pod.
+func (c *fakeCluster) has(pod state.Pod) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.pods[pod.Ref] = pod
+}
+
 // The names of the stories.
 const (
 	here  = "node-1"
@@ -465,4 +472,18 @@ func (n *node) publishedAs(name string) (id uint32) {
 		}
 	})
 	return id
+}
+
+func (n *node) isPublished() (there bool) {
+	n.cluster.look(func(c *fakeCluster) { there = c.there })
+	return there
+}
+
+// counts are how often something was done.
+type counts struct{ asked, publishes, writes int }
+
+func (n *node) count() (out counts) {
+	n.cluster.look(func(c *fakeCluster) { out.asked, out.publishes = c.asked, c.publishes })
+	n.kernel.set(func(k *fakeKernel) { out.writes = k.writes })
+	return out
 }

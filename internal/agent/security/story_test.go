@@ -28,8 +28,8 @@ func TestPodBeforePolicy(t *testing.T) {
 		if took := time.Since(began); took != 0 {
 			n.Errorf("without a policy the ADD waited %v", took)
 		}
-		if !n.open(web) || n.cluster.there {
-			n.Errorf("open %t, published %t", n.open(web), n.cluster.there)
+		if !n.open(web) || n.isPublished() {
+			n.Errorf("open %t, published %t", n.open(web), n.isPublished())
 		}
 	})
 	story(t, "the first policy is enforced when all are known", func(n *node) {
@@ -158,13 +158,13 @@ func TestPolicyBeforePod(t *testing.T) {
 		}
 		n.pod("web-2", "app=web")
 		n.must(wait())
-		if n.open(id) || n.cluster.asked != 0 {
-			n.Errorf("open %t, asked %d times", n.open(id), n.cluster.asked)
+		if n.open(id) || n.count().asked != 0 {
+			n.Errorf("open %t, asked %d times", n.open(id), n.count().asked)
 		}
 	})
 	story(t, "its row does not come, the API server has it", func(n *node) {
 		n.enforced()
-		n.cluster.pods[podRef("web-2")] = state.Pod{Ref: podRef("web-2"), Labels: parseLabels([]string{"app=web"}), ServiceAccount: "default"}
+		n.cluster.has(state.Pod{Ref: podRef("web-2"), Labels: parseLabels([]string{"app=web"}), ServiceAccount: "default"})
 		began := time.Now()
 		id := n.mustAdd("web-2")
 		if took := time.Since(began); took != podWait || n.open(id) || n.identityOf(id) != 300 {
@@ -181,7 +181,7 @@ func TestPolicyBeforePod(t *testing.T) {
 		if !errors.Is(err, ErrNotReady) || !strings.Contains(err.Error(), "shop/web-2") {
 			n.Errorf("ADD of an unknown pod: %v", err)
 		}
-		n.cluster.away = true
+		n.cluster.look(func(c *fakeCluster) { c.away = true })
 		_, err = n.add(podRef("web-2"))
 		if !errors.Is(err, ErrNotReady) || !strings.Contains(err.Error(), "shop/web-2") {
 			n.Errorf("ADD while the API server is away: %v", err)

@@ -72,8 +72,8 @@ func TestPublish(t *testing.T) {
 		web, _ := n.enforced()
 		n.removePolicy("web")
 		n.pass(withdrawDelay - time.Second)
-		if !n.open(web) || !n.cluster.there {
-			n.Errorf("after the last policy: open %t, published %t", n.open(web), n.cluster.there)
+		if !n.open(web) || !n.isPublished() {
+			n.Errorf("after the last policy: open %t, published %t", n.open(web), n.isPublished())
 		}
 		n.allow("web", "app=web", "app=client") // replaced: at once
 		n.pass(stageQuiet + stagePoll)
@@ -82,32 +82,32 @@ func TestPublish(t *testing.T) {
 		}
 		n.removePolicy("web")
 		n.pass(withdrawDelay + time.Second)
-		if n.cluster.there {
+		if n.isPublished() {
 			n.Error("not withdrawn")
 		}
 		n.agent.Forget(web)
 		synctest.Wait()
-		if n.cluster.there {
+		if n.isPublished() {
 			n.Error("published again")
 		}
 	})
 	story(t, "what an earlier agent published is withdrawn", func(n *node) {
-		n.cluster.there = true
+		n.cluster.look(func(c *fakeCluster) { c.there = true })
 		n.start()
 		n.sync()
 		n.pass(withdrawDelay + time.Second)
-		if n.cluster.there {
+		if n.isPublished() {
 			n.Error("not withdrawn")
 		}
 	})
 	story(t, "an endpoint that ends", func(n *node) {
 		web, _ := n.enforced()
-		publishes := n.cluster.publishes
+		publishes := n.count().publishes
 		n.agent.Forget(web)
 		n.agent.Forget(web)
 		synctest.Wait()
-		if n.publishedAs("web") != 0 || n.publishedAs("db") != 302 || n.cluster.publishes != publishes+1 {
-			n.Errorf("web %d, db %d, %d lists", n.publishedAs("web"), n.publishedAs("db"), n.cluster.publishes-publishes)
+		if n.publishedAs("web") != 0 || n.publishedAs("db") != 302 || n.count().publishes != publishes+1 {
+			n.Errorf("web %d, db %d, %d lists", n.publishedAs("web"), n.publishedAs("db"), n.count().publishes-publishes)
 		}
 		if _, ok := n.kernel.SecurityOf(web); ok {
 			n.Error("the kernel knows it")
@@ -115,11 +115,11 @@ func TestPublish(t *testing.T) {
 	})
 	story(t, "nothing twice", func(n *node) {
 		n.enforced()
-		publishes, writes := n.cluster.publishes, n.kernel.writes
+		publishes, writes := n.count().publishes, n.count().writes
 		n.namespace("other", nil)
 		n.pass(time.Minute)
-		if n.cluster.publishes != publishes || n.kernel.writes != writes {
-			n.Errorf("%d lists and %d writes for nothing", n.cluster.publishes-publishes, n.kernel.writes-writes)
+		if n.count().publishes != publishes || n.count().writes != writes {
+			n.Errorf("%d lists and %d writes for nothing", n.count().publishes-publishes, n.count().writes-writes)
 		}
 	})
 }
@@ -131,8 +131,8 @@ func TestModes(t *testing.T) {
 		n.start()
 		n.sync()
 		web := n.mustAdd("web")
-		if n.open(web) || n.reaches(web, 301) || !n.cluster.there {
-			n.Errorf("open %t, client %t, published %t", n.open(web), n.reaches(web, 301), n.cluster.there)
+		if n.open(web) || n.reaches(web, 301) || !n.isPublished() {
+			n.Errorf("open %t, client %t, published %t", n.open(web), n.reaches(web, 301), n.isPublished())
 		}
 	})
 	story(t, "never", func(n *node) {

@@ -136,9 +136,11 @@ type CFragmentKey struct {
 }
 
 type CFragmentPorts struct {
-	_    structs.HostLayout
-	Port [2]uint16
-	Seen uint32
+	_     structs.HostLayout
+	Port  [2]uint16
+	Seen  uint32
+	Proto uint8
+	Pad   [3]uint8
 }
 
 type CHook uint32

@@ -163,7 +163,7 @@ func (r *clusterRun) again(c policytest.Cluster, f *flowCase, revokes bool) {
 	}
 	host := slices.Contains(c.Node, f.From)
 	for i := range 2 {
-		answer := (i == 0) == (f.talk.a.Port()%2 == 0)
+		answer := (i == 0) == (f.a.Port()%2 == 0)
 		r.old++
 		if !want && !host {
 			r.cut++
@@ -197,16 +197,17 @@ func (r *clusterRun) moved(in input, reasons ...abi.CReason) (out [2]bool, err e
 	var before, after [2]abi.CMetricsValue
 	read := func(into *[2]abi.CMetricsValue) (err error) {
 		for i, reason := range reasons {
-			if into[i], err = r.counter(counter{hookOf(in.program), reason}); err != nil {
+			into[i], err = r.counter(counter{hookOf(in.program), reason})
+			if err != nil {
 				return err
 			}
 		}
 		return nil
 	}
-	if err := read(&before); err != nil {
+	if err = read(&before); err != nil {
 		return out, err
 	}
-	if _, err := r.testRun(r.loader.Program(in.program), in, 0, 1); err != nil {
+	if _, err = r.testRun(r.loader.Program(in.program), in, 0, 1); err != nil {
 		return out, err
 	}
 	err = read(&after)

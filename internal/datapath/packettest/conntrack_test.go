@@ -154,10 +154,10 @@ func testTCPReset(t *testing.T, n *node) {
 		func(k talk) input { return k.says(t, n, "R") },
 		func(k talk) input { return k.answers(t, n, "RA") },
 	} {
-		k := k.from(uint16(50000 + i))
-		n.establish(t, k)
-		n.passes(t, "reset", who(k))
-		n.has(t, "after the reset", k, tcpTable, established|reset)
+		other := k.from(uint16(50000 + i))
+		n.establish(t, other)
+		n.passes(t, "reset", who(other))
+		n.has(t, "after the reset", other, tcpTable, established|reset)
 	}
 }
 

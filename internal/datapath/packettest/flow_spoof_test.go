@@ -33,9 +33,12 @@ func by(in input, p pod, mac []byte) input {
 func testOtherPodsCannotSpeak(t *testing.T, n *node) {
 	for _, k := range []talk{
 		tcpTalk(), udpTalk(),
-		{overTCP, at(podA.ip4, 40000), at(remote4, 80)}, {overTCP, at(podA.ip6, 40000), at(remote6, 80)},
-		{overUDP, at(remote4, 40000), at(podA.ip4, 80)}, {overICMP, at(podA.ip4, 4), at(podB.ip4, 0)},
-		{overTCP, at(podA.ip6, 40000), at(podB.ip6, 80)}, {overTCP, at(node4, 40000), at(podA.ip4, 80)},
+		{overTCP, at(podA.ip4, 40000), at(remote4, 80)},
+		{overTCP, at(podA.ip6, 40000), at(remote6, 80)},
+		{overUDP, at(remote4, 40000), at(podA.ip4, 80)},
+		{overICMP, at(podA.ip4, 4), at(podB.ip4, 0)},
+		{overTCP, at(podA.ip6, 40000), at(podB.ip6, 80)},
+		{overTCP, at(node4, 40000), at(podA.ip4, 80)},
 	} {
 		t.Run(k.String(), func(t *testing.T) {
 			n.fresh(t)
@@ -85,8 +88,10 @@ func (n *node) reversed(t *testing.T, in input, src netip.Addr, eth *layers.Ethe
 
 func testWireCannotSpeakForPods(t *testing.T, n *node) {
 	for _, k := range []talk{
-		tcpTalk(), udpTalk(), {overTCP, at(podA.ip6, 40000), at(podB.ip6, 80)},
-		{overTCP, at(node4, 40000), at(podA.ip4, 80)}, {overTCP, at(podA.ip6, 40000), at(node6, 80)},
+		tcpTalk(), udpTalk(),
+		{overTCP, at(podA.ip6, 40000), at(podB.ip6, 80)},
+		{overTCP, at(node4, 40000), at(podA.ip4, 80)},
+		{overTCP, at(podA.ip6, 40000), at(node6, 80)},
 	} {
 		n.fresh(t)
 		n.establish(t, k)

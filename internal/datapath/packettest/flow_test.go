@@ -75,8 +75,9 @@ func (k talk) layers4(flags string, answer bool) []gopacket.SerializableLayer {
 		}
 	case overICMP, overICMPv6:
 		return k.echo(answer)
+	default:
+		return []gopacket.SerializableLayer{data}
 	}
-	return []gopacket.SerializableLayer{data}
 }
 
 func (k talk) echo(answer bool) []gopacket.SerializableLayer {

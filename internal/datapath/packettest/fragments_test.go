@@ -27,6 +27,13 @@ func TestFragments(t *testing.T) {
 	}.run(t, options{sizes: small()})
 }
 
+// parcel is a packet that comes in parts.
+type parcel struct {
+	proto    layers.IPProtocol
+	src, dst netip.Addr
+	id       uint32
+}
+
 // pieces are a packet of a talk in three parts.
 type pieces struct {
 	first, middle, last input
@@ -39,25 +46,25 @@ func (n *node) split(t *testing.T, k talk, answer bool, id uint32) pieces {
 	if answer {
 		src, dst = dst, src
 	}
+	whole := parcel{k.proto, src, dst, id}
 	return pieces{
-		n.piece(t, k.proto, src, dst, id, 0, true, k.layers4("S", answer)...),
-		n.piece(t, k.proto, src, dst, id, 100, true, gopacket.Payload("placid")),
-		n.piece(t, k.proto, src, dst, id, 200, false, gopacket.Payload("placid")),
+		n.piece(t, whole, 0, true, k.layers4("S", answer)...),
+		n.piece(t, whole, 100, true, gopacket.Payload("placid")),
+		n.piece(t, whole, 200, false, gopacket.Payload("placid")),
 	}
 }
 
 // piece is one fragment; offset is in units of eight bytes.
-func (n *node) piece(t *testing.T, proto layers.IPProtocol, src, dst netip.Addr, id uint32, offset uint16, more bool, l4 ...gopacket.SerializableLayer) input {
+func (n *node) piece(t *testing.T, of parcel, offset uint16, more bool, l4 ...gopacket.SerializableLayer) input {
 	t.Helper()
-	if src.Is6() {
-		header := fragmentHeader(byte(proto), offset, more)
-		binary.BigEndian.PutUint32(header[4:], id)
-		// The upper layer's sum is over addresses, not over headers between.
-		return n.carry(t, fragment, src, dst, chain(l4, header)...)
+	if of.src.Is6() {
+		header := fragmentHeader(byte(of.proto), offset, more)
+		binary.BigEndian.PutUint32(header[4:], of.id)
+		return n.carry(t, fragment, of.src, of.dst, chain(l4, header)...)
 	}
-	in := n.carry(t, proto, src, dst, l4...)
+	in := n.carry(t, of.proto, of.src, of.dst, l4...)
 	ip := append([]byte(nil), in.frame[ethLen:]...)
-	binary.BigEndian.PutUint16(ip[4:], uint16(id))
+	binary.BigEndian.PutUint16(ip[4:], uint16(of.id))
 	field := offset
 	if more {
 		field |= 0x2000
@@ -210,7 +217,7 @@ func testFragmentsOfOthers(t *testing.T, n *node) {
 		own := n.split(t, talk{overUDP, at(c, 40000), at(b, 53)}, false, 5)
 		n.passes(t, "first in its own name", own.first)
 		n.drops(t, "last of who sent no first", abi.CReasonDROP_FRAGMENT_UNKNOWN, victim.last)
-		// Another destination, another number and another protocol are others too.
+		// Another destination, another number and, for IPv4, another protocol are others too.
 		n.passes(t, "first", victim.first)
 		elsewhere := n.split(t, talk{overUDP, k.a, at(c, 53)}, false, 5)
 		n.under(t, podC, security{ingress: rules + 1})
@@ -218,7 +225,9 @@ func testFragmentsOfOthers(t *testing.T, n *node) {
 		n.drops(t, "last of another packet", abi.CReasonDROP_FRAGMENT_UNKNOWN, n.split(t, k, false, 6).last)
 		sctp := k
 		sctp.proto = overSCTP
-		n.drops(t, "last of another protocol", abi.CReasonDROP_FRAGMENT_UNKNOWN, n.split(t, sctp, false, 5).last)
+		if !six { // RFC 8200, 4.5: of the first alone, whatever the others say
+			n.drops(t, "last of another protocol", abi.CReasonDROP_FRAGMENT_UNKNOWN, n.split(t, sctp, false, 5).last)
+		}
 		n.passes(t, "last", victim.last)
 		// And it cannot take the place of one that is there.
 		forged.frame = by(n.split(t, talk{overUDP, k.a, at(b, 9999)}, false, 5).first, podC, podC.mac).frame
@@ -339,8 +348,9 @@ func testFragmentsOfErrors(t *testing.T, n *node) {
 	n.passes(t, "what the error is about", sent)
 	n.under(t, podA, security{ingress: closed})
 	proto, l4 := errorLayers(tooBig, podA.ip4, quoted(sent, 500))
-	n.passes(t, "first", n.piece(t, proto, remote4, podA.ip4, 5, 0, true, l4...))
-	n.drops(t, "last", abi.CReasonDROP_POLICY, n.piece(t, proto, remote4, podA.ip4, 5, 100, false, gopacket.Payload("placid")))
+	whole := parcel{proto, remote4, podA.ip4, 5}
+	n.passes(t, "first", n.piece(t, whole, 0, true, l4...))
+	n.drops(t, "last", abi.CReasonDROP_POLICY, n.piece(t, whole, 100, false, gopacket.Payload("placid")))
 	if got := n.entries(t, anyTable) + n.entries(t, embryonic); got != 1 {
 		t.Errorf("%d flows, want that of the quoted packet alone", got)
 	}

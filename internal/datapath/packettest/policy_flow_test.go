@@ -139,7 +139,8 @@ func testNameless(t *testing.T, n *node) {
 // Packets that the node's stack passes on to a pod are judged like others.
 func testForwardedByTheStack(t *testing.T, n *node) {
 	for _, k := range []talk{
-		{overTCP, at(remote4, 40000), at(podB.ip4, 80)}, {overUDP, at(remote6, 40000), at(podB.ip6, 80)},
+		{overTCP, at(remote4, 40000), at(podB.ip4, 80)},
+		{overUDP, at(remote6, 40000), at(podB.ip6, 80)},
 		{overTCP, at(podA.ip4, 40000), at(podB.ip4, 80)},
 	} {
 		for _, c := range []struct {

@@ -134,7 +134,8 @@ func testRelatedToSenders(t *testing.T, n *node) {
 func testRelatedToUnknownFlow(t *testing.T, n *node) {
 	limit := settings().Timeout[0]
 	for _, base := range []talk{
-		{overTCP, at(podA.ip4, 40000), at(remote4, 80)}, {overUDP, at(podA.ip6, 40000), at(remote6, 53)},
+		{overTCP, at(podA.ip4, 40000), at(remote4, 80)},
+		{overUDP, at(podA.ip6, 40000), at(remote6, 53)},
 		{overICMP, at(podA.ip4, 9), at(remote4, 0)},
 	} {
 		n.fresh(t)

@@ -54,9 +54,9 @@ func testDescribed(t *testing.T, n *node) {
 		t.Run(k.name, func(t *testing.T) {
 			n.fresh(t)
 			n.change(t, func(s *abi.CSettings) { s.Epoch = 42 })
-			r := n.establish(t, k.talk)
+			n.establish(t, k.talk)
 			n.passes(t, "answer", k.answers(t, n, "A"))
-			r = n.find(t, k.talk)
+			r := n.find(t, k.talk)
 			if r.Epoch != 42 {
 				t.Errorf("judged in epoch %d, want 42", r.Epoch)
 			}
