@@ -125,14 +125,6 @@ struct ct_key candidates[CANDIDATES];
 __u32 found;
 __u32 settled;
 
-/* Jiffies since. The future is now: another CPU's clock may be ahead by a moment. */
-static __always_inline __u32 since(__u32 now, __u32 then, __u32 slack)
-{
-	__u32 age = now - then;
-
-	return age > 0U - slack ? 0 : age;
-}
-
 /*
  * Whether the entry was idle for longer than its timeout and slack. A flow that
  * begins again gets a new birth before it gets a new last, so both count.
@@ -140,8 +132,7 @@ static __always_inline __u32 since(__u32 now, __u32 then, __u32 slack)
 static __always_inline bool is_idle(const struct settings *settings, __u8 proto, __u64 state,
 				    __u32 last, __u32 slack)
 {
-	__u32 now = jiffies_now(), idle = since(now, last, settings->hz);
-	__u32 age = since(now, state >> 32, settings->hz);
+	__u32 idle = jiffies_since(settings, last), age = jiffies_since(settings, state >> 32);
 
 	if (age < idle)
 		idle = age;

@@ -89,6 +89,13 @@ static __always_inline __u64 ct_state(const struct ct_entry *e)
 	return *(volatile __u64 *)&e->state;
 }
 
+/* Add flags to what state was a moment ago. One that another CPU ended stays as it is. */
+static __always_inline void ct_set_flags(struct ct_entry *e, __u64 state, __u32 flags)
+{
+	if (!((__u32)state & CT_TERMINAL) && flags & ~(__u32)state)
+		__sync_val_compare_and_swap(&e->state, state, state | flags);
+}
+
 static __always_inline void ct_touch(struct ct_entry *e)
 {
 	__u32 now = jiffies_now();
@@ -159,8 +166,7 @@ static __always_inline void ct_pass(struct ct_entry *e, const struct flow *f,
 	__u64 state = ct_state(e);
 	__u32 add = ct_progress(p, state, f->side);
 
-	if (add & ~(__u32)state)
-		__sync_val_compare_and_swap(&e->state, state, state | add);
+	ct_set_flags(e, state, add);
 	ct_touch(e);
 }
 
@@ -262,11 +268,14 @@ static __always_inline struct ct_entry *ct_continue(struct __sk_buff *ctx, struc
 		if (judged & CT_DEAD)
 			return NULL;
 		ct_describe(e, s, epoch);
-		flags = (flags & ~CT_AUDITED) | judged;
+		if ((flags ^ judged) & CT_AUDITED && !(flags & CT_TERMINAL)) {
+			flags ^= CT_AUDITED;
+			__sync_val_compare_and_swap(&e->state, state, state ^ CT_AUDITED);
+			state ^= CT_AUDITED;
+		}
 	}
 	flags |= ct_progress(&s->packet, flags, s->flow.side);
-	if (flags != (__u32)state)
-		__sync_val_compare_and_swap(&e->state, state, (state >> 32 << 32) | flags);
+	ct_set_flags(e, state, flags);
 	ct_touch(e);
 	if (embryonic && flags & CT_ASSURED)
 		return ct_promote(ctx, s, hook, e);

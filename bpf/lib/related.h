@@ -105,5 +105,7 @@ __noinline int is_related(struct __sk_buff *ctx, struct scratch *s)
 	e = ct_lookup(&f->key);
 	if (!e || !ct_alive(settings, e, inner->l4_proto, ct_state(e)))
 		e = table_lookup(&ct_new_map, &f->key);
-	return e && ct_alive(settings, e, inner->l4_proto, ct_state(e));
+	/* The quoted packet passed a moment ago, so its flow was judged since the last change. */
+	return e && e->epoch == settings->epoch &&
+	       ct_alive(settings, e, inner->l4_proto, ct_state(e));
 }

@@ -145,7 +145,7 @@ func TestNamespaceLabelChange(t *testing.T) {
 	store := newIdentityStore(t, namespace("a", "team", "red"), policyFrom("a", "p", "app", "web"))
 	wrote := 0
 	f := newOffice(t, counter(store, &wrote), store, newClock(), officeOptions{})
-	for i := range 500 {
+	for i := range 60 {
 		create(t, store, pod("a", fmt.Sprintf("pod-%d", i), "app", fmt.Sprintf("app-%d", i%5)))
 	}
 	f.settle()

@@ -208,7 +208,7 @@ func TestCrashInSearch(t *testing.T) {
 			return nil
 		})
 		n, next := numbersOn(dying, c, 1000, 1015), numbersOn(store, c, 1000, 1015)
-		apps := collide(n, 4)
+		apps := collide(n, 3)
 		for _, app := range apps {
 			if _, _, err := n.allocate(t.Context(), labels(app), nil); err != nil {
 				break
@@ -322,6 +322,16 @@ func TestNumbersInterleaved(t *testing.T) {
 	})
 }
 
+// idleFor lets the grace go by, in which the operators see what is unused.
+func idleFor(c *clock, offices ...*office) {
+	for range 1 + int(grace/collectEvery) {
+		c.pass(collectEvery)
+		for _, f := range offices {
+			f.sets.idle(grace)
+		}
+	}
+}
+
 // TestTwoOfficesInterleaved runs two operators that both believe to lead, in so
 // small a space that label sets collide all the time. At any write of the first the
 // second does some work: pods come and go, namespaces are relabelled, identities
@@ -369,14 +379,9 @@ func TestTwoOfficesInterleaved(t *testing.T) {
 				}
 			},
 			"quiet grace": func(*rapid.T) {
-				// Both have seen what is unused for long.
-				for range 17 {
-					c.pass(collectEvery)
-					a.look()
-					b.look()
-					a.sets.idle(grace)
-					b.sets.idle(grace)
-				}
+				a.look()
+				b.look()
+				idleFor(c, a, b)
 			},
 			"day":       func(*rapid.T) { c.pass(passRest) }, // nobody is in the middle of a search
 			"restart a": func(*rapid.T) { a = newOffice(t, hooked, store, c, space) },
@@ -393,9 +398,11 @@ func TestTwoOfficesInterleaved(t *testing.T) {
 			}
 			remove(t, store, &p)
 		}
+		a.settle()
 		for range len(apps) + 1 {
 			c.pass(passRest)
-			a.live(grace + 2*collectEvery)
+			idleFor(c, a)
+			a.collect(context.Background())
 		}
 		if got := byKey(t, store); len(got) != 0 {
 			t.Fatalf("without pods there are left %v", got)

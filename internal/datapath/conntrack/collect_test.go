@@ -130,8 +130,10 @@ func TestKindsAreCountedApart(t *testing.T) {
 	}
 	f.collect()
 	want := []EntryStats{
-		{FamilyIPv4, ProtocolNonTCP, 0, 2}, {FamilyIPv4, ProtocolTCP, 1, 1},
-		{FamilyIPv6, ProtocolNonTCP, 1, 0}, {FamilyIPv6, ProtocolTCP, 1, 1},
+		{FamilyIPv4, ProtocolNonTCP, 0, 2},
+		{FamilyIPv4, ProtocolTCP, 1, 1},
+		{FamilyIPv6, ProtocolNonTCP, 1, 0},
+		{FamilyIPv6, ProtocolTCP, 1, 1},
 	}
 	stats := f.Stats()
 	if len(stats.Entries) != len(want) {
@@ -238,16 +240,12 @@ func TestCancelledPass(t *testing.T) {
 
 func assertNoneDead(t *testing.T, f *fixture) {
 	t.Helper()
-	var key abi.CCtKey
-	var e abi.CCtEntry
-	it := f.inner[tableTCP].Iterate()
-	for it.Next(&key, &e) {
-		if e.State&terminal != 0 {
-			t.Fatalf("%v is left with state %#x", key, e.State)
+	for name := range f.inner {
+		for key, e := range f.content(name) {
+			if e.State&terminal != 0 {
+				t.Fatalf("table %s: %v is left with state %#x", name, key, e.State)
+			}
 		}
-	}
-	if err := it.Err(); err != nil {
-		t.Fatal(err)
 	}
 }
 

@@ -123,6 +123,31 @@ func (f *fixture) has(name string, key abi.CCtKey) bool {
 	return err == nil
 }
 
+// content reads a whole table, by batches.
+func (f *fixture) content(name string) map[abi.CCtKey]abi.CCtEntry {
+	f.t.Helper()
+	return readAll[abi.CCtKey, abi.CCtEntry](f.t, f.inner[name])
+}
+
+func readAll[K comparable, V any](t testing.TB, m *ebpf.Map) map[K]V {
+	t.Helper()
+	out := map[K]V{}
+	keys, values := make([]K, 16384), make([]V, 16384)
+	var cursor ebpf.MapBatchCursor
+	for {
+		n, err := m.BatchLookup(&cursor, keys, values, nil)
+		for i := range n {
+			out[keys[i]] = values[i]
+		}
+		if errors.Is(err, ebpf.ErrKeyNotExist) {
+			return out
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // entries is how many the kernel counts in all three tables.
 func (f *fixture) entries() (n uint64) {
 	f.t.Helper()

@@ -37,18 +37,18 @@ func (c *Collector) flushTable(ctx context.Context, o outer, filter bpf.TablesCt
 	if err != nil {
 		return 0, err
 	}
-	defer t.Close()
+	defer func() { _ = t.Close() }()
 	p, err := c.flushers.of(bpf.TablesProgCtFlush, t, c.cfg.Tables.Settings, c.stride)
 	if err != nil {
 		return 0, err
 	}
-	if err := p.reset(filter); err != nil {
+	if err = p.reset(filter); err != nil {
 		return 0, err
 	}
 	var buf [1]byte
 	err = walk(ctx, p, t, buf[:], func(read func() (int, error)) error {
-		_, err := read()
-		return err
+		_, stepErr := read()
+		return stepErr
 	})
 	totals, totalsErr := p.totals()
 	for _, n := range totals.Deleted {

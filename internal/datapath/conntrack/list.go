@@ -83,7 +83,7 @@ func dumpTable(ctx context.Context, p *program, o outer, each func(record)) erro
 	if err != nil {
 		return err
 	}
-	defer t.Close()
+	defer func() { _ = t.Close() }()
 	const size = int(unsafe.Sizeof(bpf.TablesCtRecord{}))
 	records := make([]bpf.TablesCtRecord, dumpRecords)
 	buf := unsafe.Slice((*byte)(unsafe.Pointer(&records[0])), dumpRecords*size)
@@ -124,18 +124,35 @@ func (c *Collector) List(ctx context.Context, filter agentapi.CTFilter) (agentap
 		limit = uint64(filter.Limit)
 	}
 	out := agentapi.CTList{Entries: []agentapi.CTEntry{}}
+	names := knownPods{c.pods(), map[netip.Addr]string{}}
 	total, err := c.dump(ctx, compiled, limit, func(r record) {
 		e := entry(r.table, clock{now: r.now, hz: settings.Hz}, &settings, r.key, r.entry)
-		out.Entries = append(out.Entries, c.withPods(e))
+		out.Entries = append(out.Entries, withPods(e, names))
 	})
 	out.Total = int(total)
 	return out, err
 }
 
-func (c *Collector) withPods(e agentapi.CTEntry) agentapi.CTEntry {
-	e.SourcePod = c.pods().NameOf(e.Source.Addr())
-	e.DestinationPod = c.pods().NameOf(e.Destination.Addr())
+func withPods(e agentapi.CTEntry, pods Pods) agentapi.CTEntry {
+	e.SourcePod = pods.NameOf(e.Source.Addr())
+	e.DestinationPod = pods.NameOf(e.Destination.Addr())
 	return e
+}
+
+// knownPods asks once for each address.
+type knownPods struct {
+	Pods
+	names map[netip.Addr]string
+}
+
+// NameOf implements Pods.
+func (p knownPods) NameOf(addr netip.Addr) string {
+	name, ok := p.names[addr]
+	if !ok {
+		name = p.Pods.NameOf(addr)
+		p.names[addr] = name
+	}
+	return name
 }
 
 // Get returns the entry of a flow; its sides may be given in either order. The
@@ -165,7 +182,8 @@ func (c *Collector) Get(proto uint8, a, b netip.AddrPort) (agentapi.CTEntry, err
 		if err != nil {
 			return agentapi.CTEntry{}, err
 		}
-		return c.withPods(entry(o.name, clock{uint32(jiffies), settings.Hz}, &settings, &key, &e)), nil
+		found := entry(o.name, clock{uint32(jiffies), settings.Hz}, &settings, &key, &e)
+		return withPods(found, c.pods()), nil
 	}
 	return agentapi.CTEntry{}, fmt.Errorf("%w: protocol %d, %s and %s", ErrNoEntry, proto, a, b)
 }
@@ -177,7 +195,7 @@ func lookup(o outer, proto uint8, a, b netip.AddrPort) (abi.CCtKey, abi.CCtEntry
 	if err != nil {
 		return abi.CCtKey{}, abi.CCtEntry{}, err
 	}
-	defer t.Close()
+	defer func() { _ = t.Close() }()
 	for _, sides := range [][2]netip.AddrPort{{a, b}, {b, a}} {
 		key := abi.CCtKey{Proto: proto}
 		for i, s := range sides {

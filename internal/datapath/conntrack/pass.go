@@ -171,15 +171,15 @@ func (c *Collector) pass(ctx context.Context, tables []prepared, p pace) (Result
 }
 
 func (c *Collector) collectTable(ctx context.Context, t prepared, p pace) (totals bpf.TablesCtTotals, busy time.Duration, err error) {
-	if err := t.walker.reset(bpf.TablesCtFilter{}); err != nil {
+	if err = t.walker.reset(bpf.TablesCtFilter{}); err != nil {
 		return totals, 0, err
 	}
 	var buf [1]byte
 	err = walk(ctx, t.walker, t.table, buf[:], func(read func() (int, error)) error {
-		took, err := c.step(read)
+		took, stepErr := c.step(read)
 		busy += took
-		if err != nil {
-			return err
+		if stepErr != nil {
+			return stepErr
 		}
 		return p.rest(ctx, took)
 	})

@@ -129,12 +129,12 @@ func walk(ctx context.Context, p *program, t table, buf []byte, step func(read f
 	if err != nil {
 		return fmt.Errorf("walk conntrack table %s: %w", t.name, err)
 	}
-	defer iter.Close()
+	defer func() { _ = iter.Close() }()
 	seq, err := iter.Open()
 	if err != nil {
 		return fmt.Errorf("walk conntrack table %s: %w", t.name, err)
 	}
-	defer seq.Close()
+	defer func() { _ = seq.Close() }()
 	ended := false
 	read := func() (int, error) {
 		n, err := seq.Read(buf)

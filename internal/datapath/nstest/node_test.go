@@ -30,6 +30,8 @@ type node struct {
 	cfg     datapath.Config
 	cluster *cluster
 	pods    []*pod
+	// published is what this node knows of the endpoints of others.
+	published []state.NodeEndpoints
 
 	cmd *exec.Cmd
 	rpc *rpc.Client
@@ -114,7 +116,7 @@ func (n *node) open(t testing.TB) {
 func (n *node) tryOpen(t testing.TB, credential *syscall.Credential, holdNodes bool) error {
 	t.Helper()
 	n.spawn(t, credential)
-	args := StartArgs{Config: n.cfg, Nodes: n.cluster.rows(), Endpoints: n.endpoints(), HoldNodes: holdNodes}
+	args := StartArgs{Config: n.cfg, Nodes: n.cluster.rows(), Published: n.published, Endpoints: n.endpoints(), HoldNodes: holdNodes}
 	return n.rpc.Call("Node.Start", args, &None{})
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/placid-net/placid/internal/agentapi"
 	"github.com/placid-net/placid/internal/datapath"
+	"github.com/placid-net/placid/internal/policy"
 	"github.com/placid-net/placid/internal/state"
 )
 
@@ -40,6 +41,7 @@ type None struct{}
 type StartArgs struct {
 	Config    datapath.Config
 	Nodes     []state.Node
+	Published []state.NodeEndpoints // by the other nodes
 	Endpoints []state.Endpoint
 	// HoldNodes leaves the node table incomplete, as without an API server.
 	HoldNodes bool
@@ -84,6 +86,11 @@ func (p *process) Start(args StartArgs, _ *None) error {
 			return err
 		}
 	}
+	for _, n := range args.Published {
+		if err := p.tables.UpsertNodeEndpoints(n); err != nil {
+			return err
+		}
+	}
 	args.Config.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	p.datapath = datapath.New(args.Config, p.tables)
 	if err := p.datapath.Open(); err != nil {
@@ -98,7 +105,9 @@ func (p *process) Start(args StartArgs, _ *None) error {
 	if !args.HoldNodes {
 		close(p.nodesKnown)
 	}
-	go func() { p.ended <- p.datapath.Run(context.Background(), datapath.Known{Nodes: p.nodesKnown, NodeEndpoints: p.nodesKnown}) }()
+	go func() {
+		p.ended <- p.datapath.Run(context.Background(), datapath.Known{Nodes: p.nodesKnown, NodeEndpoints: p.nodesKnown})
+	}()
 	return nil
 }
 
@@ -144,6 +153,44 @@ func (p *process) SetNode(n state.Node, _ *None) error { return p.tables.UpsertN
 
 // DeleteNode removes one node.
 func (p *process) DeleteNode(name string, _ *None) error { return p.tables.DeleteNode(name) }
+
+// IdentityArgs say who an endpoint of the node is.
+type IdentityArgs struct{ Endpoint, Identity uint32 }
+
+// SetIdentity changes who an endpoint is.
+func (p *process) SetIdentity(args IdentityArgs, _ *None) error {
+	return p.datapath.SetIdentity(context.Background(), args.Endpoint, args.Identity)
+}
+
+// IngressArgs isolate an endpoint: only peers with these identities reach it.
+type IngressArgs struct {
+	Endpoint uint32
+	Set      policy.SetID
+	Allowed  []uint32
+}
+
+// SetIngress puts an endpoint under a set of its own.
+func (p *process) SetIngress(args IngressArgs, _ *None) error {
+	set := &policy.Set{ID: args.Set, Entries: map[policy.PeerID]policy.Entry{}}
+	for _, id := range args.Allowed {
+		set.Entries[policy.PeerID(id)] = policy.Entry{Ports: policy.PortsAll}
+	}
+	return p.datapath.ApplyPolicy(context.Background(), policy.Update{
+		Sets:      map[policy.SetID]*policy.Set{args.Set: set},
+		Endpoints: map[uint32]policy.EndpointPolicy{args.Endpoint: {Ingress: args.Set}},
+		Revokes:   true,
+	})
+}
+
+// Revoke has every flow judged again.
+func (p *process) Revoke(_ None, _ *None) error {
+	return p.datapath.ApplyPolicy(context.Background(), policy.Update{Revokes: true})
+}
+
+// SetPublished writes what another node publishes.
+func (p *process) SetPublished(n state.NodeEndpoints, _ *None) error {
+	return p.tables.UpsertNodeEndpoints(n)
+}
 
 // Connect gives a pod its interface.
 func (p *process) Connect(args ConnectArgs, out *state.Endpoint) error {
