@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/cilium/ebpf"
 
@@ -88,18 +89,15 @@ func dumpPorts(table *ebpf.Map, dump *agentapi.MapDump) error {
 	var list abi.CPortList
 	it := table.Iterate()
 	for it.Next(&key, &list) {
-		text := ""
-		for i, r := range list.Ranges[:min(int(list.Count), len(list.Ranges))] {
-			if i > 0 {
-				text += ","
-			}
-			text += fmt.Sprintf("%d-%d/%d", r.First, r.Last, r.Proto)
+		var ranges []string
+		for _, r := range list.Ranges[:min(int(list.Count), len(list.Ranges))] {
+			ranges = append(ranges, fmt.Sprintf("%d-%d/%d", r.First, r.Last, r.Proto))
 		}
 		more := ""
 		if list.More != 0 {
 			more = hexID(list.More)
 		}
-		dump.Rows = append(dump.Rows, []string{hexID(key), text, more})
+		dump.Rows = append(dump.Rows, []string{hexID(key), strings.Join(ranges, ","), more})
 	}
 	if err := it.Err(); err != nil {
 		return fmt.Errorf("read %s: %w", PortMap, err)

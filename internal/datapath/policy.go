@@ -330,42 +330,23 @@ func (d *Datapath) SyncPolicy(ctx context.Context, t policy.Tables) error {
 // difference is the update that leads from what is installed to t.
 func (w *policyWriter) difference(t policy.Tables, security map[uint32]Security) policy.Update {
 	u := policy.Update{
-		Ports: map[policy.PortsID][]policy.PortRange{}, Sets: map[policy.SetID]*policy.Set{},
-		CIDRs: map[netip.Prefix]policy.PeerID{}, Endpoints: map[uint32]policy.EndpointPolicy{},
-	}
-	for id, ranges := range t.Ports {
-		if _, ok := w.lists[id]; !ok {
-			u.Ports[id] = ranges
-		}
+		Ports: missing(t.Ports, w.lists), CIDRs: map[netip.Prefix]policy.PeerID{},
+		Sets: map[policy.SetID]*policy.Set{}, Endpoints: map[uint32]policy.EndpointPolicy{},
+		DroppedSets:  slices.Collect(maps.Keys(missing(w.installed, t.Sets))),
+		DroppedCIDRs: slices.Collect(maps.Keys(missing(w.prefixes, t.CIDRs))),
+		DroppedPorts: slices.Collect(maps.Keys(missing(w.lists, t.Ports))),
 	}
 	for id, set := range t.Sets {
 		if w.problems[id] != nil || !w.complete(set) {
 			u.Sets[id] = set
 		}
-		for peer := range w.installed[id] {
-			if _, ok := set.Entries[peer]; !ok {
-				u.Shrunk = append(u.Shrunk, policy.EntryKey{Set: id, Peer: peer})
-			}
-		}
-	}
-	for id := range w.installed {
-		if t.Sets[id] == nil {
-			u.DroppedSets = append(u.DroppedSets, id)
+		for peer := range missing(w.installed[id], set.Entries) {
+			u.Shrunk = append(u.Shrunk, policy.EntryKey{Set: id, Peer: peer})
 		}
 	}
 	for p, id := range t.CIDRs {
 		if have, ok := w.prefixes[p]; !ok || have != id {
 			u.CIDRs[p] = id
-		}
-	}
-	for p := range w.prefixes {
-		if _, ok := t.CIDRs[p]; !ok {
-			u.DroppedCIDRs = append(u.DroppedCIDRs, p)
-		}
-	}
-	for id := range w.lists {
-		if _, ok := t.Ports[id]; !ok {
-			u.DroppedPorts = append(u.DroppedPorts, id)
 		}
 	}
 	for id, want := range t.Endpoints {
@@ -375,6 +356,17 @@ func (w *policyWriter) difference(t policy.Tables, security map[uint32]Security)
 	}
 	u.Revokes = len(u.Endpoints)+len(u.Shrunk) > 0
 	return u
+}
+
+// missing returns what of a has no key in b.
+func missing[K comparable, A, B any](a map[K]A, b map[K]B) map[K]A {
+	out := map[K]A{}
+	for k, v := range a {
+		if _, ok := b[k]; !ok {
+			out[k] = v
+		}
+	}
+	return out
 }
 
 func (w *policyWriter) complete(set *policy.Set) bool {
