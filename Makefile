@@ -8,7 +8,7 @@ C_FILES  = $(wildcard bpf/*.c bpf/lib/*.h)
 
 # Packages whose tests make interfaces, namespaces and maps.
 ROOT_PACKAGES := ./internal/datapath/... ./internal/agent/...
-UNIT_PACKAGES  = $(shell go list ./... | grep -vE '/internal/(datapath|agent)(/|$$)|/test/')
+UNIT_PACKAGES  = $(shell go list ./... | grep -vE '/internal/(datapath|agent)(/|$$)|/test/e2e')
 
 .NOTPARALLEL:
 .PHONY: help build generate check-generate format lint test test-unit test-datapath test-cluster demo lab lab-build lab-down conformance bench clean
