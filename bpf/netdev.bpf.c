@@ -67,7 +67,7 @@ int from_netdev(struct __sk_buff *ctx)
 
 	if (!reason && is_plain(p)) {
 		flow_of(p, f);
-		e = ct_established(f, p);
+		e = ct_established(scratch);
 		if (e && is_elsewhere(&e->way[f->side & 1])) {
 			ct_pass(e, f, p);
 			return send_on(ctx, p, HOOK_FROM_NETDEV, &e->way[!f->side]);

@@ -68,7 +68,7 @@ int from_overlay(struct __sk_buff *ctx)
 		return drop(ctx, HOOK_FROM_OVERLAY, reason);
 	if (is_plain(p)) {
 		flow_of(p, f);
-		e = ct_established(f, p);
+		e = ct_established(scratch);
 		if (e && is_elsewhere(&e->way[f->side & 1])) {
 			ct_pass(e, f, p);
 			return send_on(ctx, p, HOOK_FROM_OVERLAY, &e->way[!f->side]);

@@ -88,7 +88,7 @@ int from_pod(struct __sk_buff *ctx)
 
 	if (is_plain(p)) {
 		flow_of(p, f);
-		e = ct_established(f, p);
+		e = ct_established(scratch);
 		if (e && is_sender(ctx, &e->way[f->side & 1])) {
 			ct_pass(e, f, p);
 			return send_on(ctx, p, HOOK_FROM_POD, &e->way[!f->side]);
@@ -126,7 +126,7 @@ int to_pod(struct __sk_buff *ctx)
 		return delivered(ctx);
 	if (is_plain(p)) {
 		flow_of(p, f);
-		e = ct_established(f, p);
+		e = ct_established(scratch);
 		if (e) {
 			ct_pass(e, f, p);
 			return delivered(ctx);

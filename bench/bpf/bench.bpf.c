@@ -6,8 +6,10 @@
  */
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
+#include <linux/ip.h>
 #include <linux/ipv6.h>
 #include <linux/pkt_cls.h>
+#include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
 #define HEADERS_MAX 128 /* a power of two */
@@ -30,6 +32,18 @@ __u32 tunnel_vni; /* the packet came out of this tunnel; 0 for none */
 __u32 turn;
 __u32 peer_ifindex; /* host side of the pod that peer sends to */
 
+/*
+ * Flows of one pair of ends, each packet the next one's: the low FLOW_BITS of a
+ * flow's number are in the source port, the others are added to the target port.
+ */
+#define FLOW_BITS 14
+#define FLOW_PORT (1 << FLOW_BITS) /* the first source port */
+__u32 flow_count; /* 0: the ports are those of the frame */
+__u32 flow; /* the next one's number */
+__u16 flow_target; /* the first target port, host order */
+__u8 flow_reply; /* 1: packets come from the target port */
+__u8 flow_ip6; /* 1: frames are IPv6 */
+
 struct {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
 	__uint(max_entries, 1);
@@ -47,6 +61,50 @@ struct {
 	__type(key, struct key);
 	__type(value, struct key);
 } hash_map SEC(".maps");
+
+struct long_key {
+	__u64 words[5];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1024);
+	__type(key, struct long_key);
+	__type(value, struct key);
+} long_hash_map SEC(".maps");
+
+/* As wide as the ipcache's keys. */
+struct prefix_key {
+	__u32 prefix_len;
+	__u32 words[4];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1024);
+	__type(key, struct prefix_key);
+	__type(value, __u64);
+} lpm_map SEC(".maps");
+
+/* Gives the packet the ports of the next flow. Returns 0 or TC_ACT_SHOT. */
+static __always_inline int next_flow(struct __sk_buff *ctx)
+{
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	__be16 source, target, *ports;
+	__u32 now = flow;
+
+	flow = now + 1 < flow_count ? now + 1 : 0;
+	source = bpf_htons(FLOW_PORT | (now & (FLOW_PORT - 1)));
+	target = bpf_htons(flow_target + (now >> FLOW_BITS));
+	ports = data + sizeof(struct ethhdr) +
+		(flow_ip6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr));
+	if ((void *)(ports + 2) > end)
+		return TC_ACT_SHOT;
+	ports[0] = flow_reply ? target : source;
+	ports[1] = flow_reply ? source : target;
+	return 0;
+}
 
 SEC("tcx/ingress")
 int restore(struct __sk_buff *ctx)
@@ -75,6 +133,8 @@ int restore(struct __sk_buff *ctx)
 		((__u64 *)data)[i] = h->words[i];
 	*(__u32 *)(data + sizeof(h->words)) = h->half;
 	*(__u16 *)(data + sizeof(h->words) + sizeof(h->half)) = h->quarter;
+	if (flow_count && next_flow(ctx))
+		return TC_ACT_SHOT;
 	bpf_tail_call(ctx, &target_map, 0);
 	return TC_ACT_SHOT;
 }
@@ -91,6 +151,22 @@ int hash_lookup(struct __sk_buff *ctx)
 	struct key key = { .words = { 1, 1 } };
 
 	return bpf_map_lookup_elem(&hash_map, &key) ? TC_ACT_UNSPEC : TC_ACT_SHOT;
+}
+
+SEC("tcx/ingress")
+int long_hash_lookup(struct __sk_buff *ctx)
+{
+	struct long_key key = { .words = { 1, 1, 1, 1, 1 } };
+
+	return bpf_map_lookup_elem(&long_hash_map, &key) ? TC_ACT_UNSPEC : TC_ACT_SHOT;
+}
+
+SEC("tcx/ingress")
+int lpm_lookup(struct __sk_buff *ctx)
+{
+	struct prefix_key key = { .prefix_len = 128, .words = { 1, 1, 1, 1 } };
+
+	return bpf_map_lookup_elem(&lpm_map, &key) ? TC_ACT_UNSPEC : TC_ACT_SHOT;
 }
 
 /* What any way from pod to pod by bpf_redirect_peer costs at least. */

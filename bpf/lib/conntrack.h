@@ -144,17 +144,17 @@ static __always_inline struct ct_entry *ct_lookup(const struct ct_key *key)
  * The fast path: the entry of an established flow that was judged by what is in
  * force now. One lookup, however many policies there are. NULL: ask ct_settle().
  */
-static __always_inline struct ct_entry *ct_established(const struct flow *f, const struct packet *p)
+static __always_inline struct ct_entry *ct_established(struct scratch *s)
 {
 	const struct settings *settings = settings_get();
-	struct ct_entry *e = ct_lookup(&f->key);
+	struct ct_entry *e = ct_lookup(&s->flow.key);
 	__u64 state;
 
+	s->absent = !e;
 	if (!e || !settings)
 		return NULL;
 	state = ct_state(e);
-	if (e->epoch != settings->epoch || is_opening(p) ||
-	    !ct_alive(settings, e, p->l4_proto, state))
+	if (e->epoch != settings->epoch || !ct_alive(settings, e, s->packet.l4_proto, state))
 		return NULL;
 	return e;
 }
@@ -283,19 +283,16 @@ static __always_inline struct ct_entry *ct_continue(struct __sk_buff *ctx, struc
 }
 
 /*
- * A packet of a flow that is new, or begins again: e is what is left of an
- * earlier one with the same key, if there is something left.
+ * A packet of a flow that is new, or begins again, and was judged: e is what is
+ * left of an earlier one with the same key, if there is something left.
  */
-static __always_inline struct ct_entry *ct_begin(struct __sk_buff *ctx, struct scratch *s,
-						 enum hook hook, struct ct_entry *e, __u32 epoch,
-						 enum reason *reason)
+static __always_inline struct ct_entry *ct_begin(struct scratch *s, struct ct_entry *e, __u32 flags,
+						 __u32 epoch, enum reason *reason)
 {
-	__u32 slot = TABLE_CURRENT, flags = ct_judge(ctx, s, hook, true);
+	__u32 slot = TABLE_CURRENT;
 	__u64 state, old;
 	void *table;
 
-	if (flags & CT_DEAD)
-		return NULL;
 	flags |= s->flow.side ? CT_ORIGIN : 0;
 	if (s->src.identity == IDENTITY_HOST)
 		flags |= CT_FROM_HOST;
@@ -318,6 +315,9 @@ static __always_inline struct ct_entry *ct_begin(struct __sk_buff *ctx, struct s
 	ct_describe(&s->entry, s, epoch);
 	if (bpf_map_update_elem(table, &s->flow.key, &s->entry, BPF_NOEXIST))
 		return NULL;
+	/* With both ways known there is nothing more to write. */
+	if (s->entry.way[0].kind != WAY_UNKNOWN && s->entry.way[1].kind != WAY_UNKNOWN)
+		return &s->entry;
 	return bpf_map_lookup_elem(table, &s->flow.key);
 }
 
@@ -344,20 +344,32 @@ static __noinline struct ct_entry *ct_settle(struct __sk_buff *ctx, struct scrat
 					     enum hook hook, enum reason *reason)
 {
 	const struct settings *settings = settings_get();
-	struct ct_entry *e, *embryonic;
-	__u32 epoch;
+	bool embryonic = false, opening = is_opening(&s->packet);
+	struct ct_entry *e = NULL;
+	__u32 epoch, flags = 0;
 
 	*reason = DROP_POLICY;
 	if (!settings)
 		return NULL;
 	epoch = *(volatile __u32 *)&settings->epoch; /* before anything is judged */
-	e = ct_lookup(&s->flow.key);
+	/* What is denied costs no look-up of flows: it is what floods consist of. */
+	if (opening)
+		flags = ct_judge(ctx, s, hook, true);
+	if (flags & CT_DEAD)
+		return NULL;
+	if (!s->absent)
+		e = ct_lookup(&s->flow.key);
 	if (e && ct_continues(settings, e, s))
 		return ct_continue(ctx, s, hook, e, false, epoch);
-	if (e && !((__u32)ct_state(e) & CT_TERMINAL))
-		return ct_begin(ctx, s, hook, e, epoch, reason);
-	embryonic = table_lookup(&ct_new_map, &s->flow.key);
-	if (embryonic && ct_continues(settings, embryonic, s))
-		return ct_continue(ctx, s, hook, embryonic, true, epoch);
-	return ct_begin(ctx, s, hook, embryonic, epoch, reason);
+	if (!e || (__u32)ct_state(e) & CT_TERMINAL) {
+		e = table_lookup(&ct_new_map, &s->flow.key);
+		embryonic = true;
+	}
+	if (embryonic && e && ct_continues(settings, e, s))
+		return ct_continue(ctx, s, hook, e, true, epoch);
+	if (!opening)
+		flags = ct_judge(ctx, s, hook, true);
+	if (flags & CT_DEAD)
+		return NULL;
+	return ct_begin(s, e, flags, epoch, reason);
 }

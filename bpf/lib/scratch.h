@@ -59,6 +59,7 @@ struct scratch {
 	struct packet packet;
 	struct packet quoted; /* by an ICMP error */
 	struct flow flow;
+	bool absent; /* no established table has the flow */
 	struct flow quoted_flow;
 	struct end src;
 	struct end dst;

@@ -15,10 +15,10 @@
 #include "policy.h"
 #include "related.h"
 
-/* Whether a flow is all there is to know about such a packet. */
+/* Whether a flow that is established is all there is to know about such a packet. */
 static __always_inline bool is_plain(const struct packet *p)
 {
-	if (p->fragment)
+	if (p->fragment || is_opening(p))
 		return false;
 	if (p->l4_proto != IPPROTO_ICMP && p->l4_proto != IPPROTO_ICMPV6)
 		return true;
@@ -58,7 +58,10 @@ static __always_inline enum reason track(struct __sk_buff *ctx, struct scratch *
 			return REASON_FORWARDED;
 		return ct_judge(ctx, s, hook, true) & CT_DEAD ? DROP_POLICY : REASON_FORWARDED;
 	}
-	flow_of(&s->packet, &s->flow);
+	if (!is_plain(&s->packet)) { /* else the fast path did */
+		flow_of(&s->packet, &s->flow);
+		s->absent = false;
+	}
 	*out = ct_settle(ctx, s, hook, &reason);
 	if (*out)
 		return REASON_FORWARDED;

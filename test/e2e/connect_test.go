@@ -16,13 +16,14 @@ import (
 // node, one on the second.
 type cast struct {
 	a, sibling, far pod
+	guarded         *troupe // pods that a policy is about; nil before the first policy
 }
 
 func (l *lab) startCast(t *testing.T) cast {
 	t.Helper()
 	first, second := l.nodes[0].name, l.nodes[1].name
 	pods := l.startPods(t, serverPod("a", first, nil), serverPod("sibling", first, nil), serverPod("far", second, nil))
-	return cast{pods[0], pods[1], pods[2]}
+	return cast{a: pods[0], sibling: pods[1], far: pods[2]}
 }
 
 func url(scheme string, addr netip.Addr, port int, path string) string {

@@ -5,6 +5,11 @@
 // Two labs run side by side, one a routing mode and IPAM mode; their tests go in
 // a fixed order, because the later ones restart agents and take Placid away.
 // With KEEP_LAB=1 the labs stay up when the tests end: see `test/lab/lab list`.
+// With USE_LAB=NAME the tests run in a lab that is up: to work on one of them.
+//
+// The servers and clients of the policy tests are sockets of the test process in
+// the pods' network namespaces, so that hundreds of ways can be tried at once;
+// what should become of each is computed in netpol_test.go.
 //
 // Invariants: a lab's name holds the test process's id, so that runs do not
 // disturb each other and the next run removes what a killed one left. Nothing

@@ -36,10 +36,12 @@ const (
 
 // pod is a pod of a test, on one of the nodes.
 type pod struct {
-	name  string
-	node  host
-	addrs addresses
+	namespace, name string
+	node            host
+	addrs           addresses
 }
+
+func (p pod) String() string { return p.namespace + "/" + p.name }
 
 // serverScript serves a file of random bytes, iperf3 and agnhost's HTTP answers.
 const serverScript = `mkdir -p /srv
@@ -112,47 +114,50 @@ func decode(t *testing.T, text string, into any) {
 // same order. They are deleted when the test ends.
 func (l *lab) startPods(t *testing.T, specs ...corev1.Pod) []pod {
 	t.Helper()
+	l.createPods(t, specs...)
+	return l.waitPods(t, specs...)
+}
+
+// createPods creates pods and does not wait for them.
+func (l *lab) createPods(t *testing.T, specs ...corev1.Pod) {
+	t.Helper()
 	objects := make([]any, len(specs))
-	names := make([]string, len(specs))
+	names := map[string][]string{} // by namespace
 	for i, s := range specs {
-		objects[i], names[i] = s, s.Name
+		objects[i], names[s.Namespace] = s, append(names[s.Namespace], s.Name)
 	}
 	l.apply(t, objects...)
 	t.Cleanup(func() {
-		args := append([]string{"kubectl", "-n", namespace, "delete", "pod", "--ignore-not-found", "--wait=false"}, names...)
-		if _, err := l.try(background(), nil, args...); err != nil {
-			t.Error(err)
+		for ns, pods := range names {
+			args := append([]string{"kubectl", "-n", ns, "delete", "pod", "--ignore-not-found", "--wait=false"}, pods...)
+			if _, err := l.try(background(), nil, args...); err != nil {
+				t.Error(err)
+			}
 		}
 	})
-	args := []string{"-n", namespace, "wait", "--for=condition=Ready", "--timeout=55s"}
-	for _, n := range names {
-		args = append(args, "pod/"+n)
-	}
-	eventually(t, podTimeout, "pods "+strings.Join(names, ", ")+" ready", func() error {
-		_, err := l.try(t.Context(), nil, append([]string{"kubectl"}, args...)...)
-		return err
-	})
-	return l.pods(t, names...)
 }
 
-// pods reads running pods.
-func (l *lab) pods(t *testing.T, names ...string) []pod {
+// waitPods waits until created pods are ready.
+func (l *lab) waitPods(t *testing.T, specs ...corev1.Pod) []pod {
 	t.Helper()
-	list := get[corev1.PodList](t, l, "-n", namespace, "pods")
-	var out []pod
-	for _, name := range names {
-		i := slices.IndexFunc(list.Items, func(p corev1.Pod) bool { return p.Name == name })
-		if i < 0 {
-			t.Fatalf("pod %s does not exist", name)
+	out := make([]pod, len(specs))
+	eventually(t, podTimeout, "pods are ready", func() error {
+		list := get[corev1.PodList](t, l, "-A", "pods").Items
+		for i, s := range specs {
+			at := slices.IndexFunc(list, func(p corev1.Pod) bool { return p.Namespace == s.Namespace && p.Name == s.Name })
+			if at < 0 || !podReady(list[at]) {
+				return fmt.Errorf("%s/%s is not", s.Namespace, s.Name)
+			}
+			out[i] = l.toPod(t, list[at])
 		}
-		out = append(out, l.toPod(t, list.Items[i]))
-	}
+		return nil
+	})
 	return out
 }
 
 func (l *lab) toPod(t *testing.T, p corev1.Pod) pod {
 	t.Helper()
-	out := pod{name: p.Name, node: l.node(t, p.Spec.NodeName)}
+	out := pod{namespace: p.Namespace, name: p.Name, node: l.node(t, p.Spec.NodeName)}
 	for _, ip := range p.Status.PodIPs {
 		addr := netip.MustParseAddr(ip.IP)
 		if addr.Is4() {
@@ -179,7 +184,7 @@ func (l *lab) node(t *testing.T, name string) host {
 // tryIn runs a command in a pod.
 func (l *lab) tryIn(t *testing.T, p pod, args ...string) (string, error) {
 	t.Helper()
-	return l.try(t.Context(), nil, append([]string{"kubectl", "-n", namespace, "exec", p.name, "--"}, args...)...)
+	return l.try(t.Context(), nil, append([]string{"kubectl", "-n", p.namespace, "exec", p.name, "--"}, args...)...)
 }
 
 // in runs a command in a pod, which has to succeed.
@@ -243,15 +248,22 @@ func (l *lab) status(t *testing.T, h host) agentapi.Status {
 	return out
 }
 
-// setConfig changes keys of the ConfigMap; nil removes one. Agents take it when
-// they start.
+// setConfig changes keys of the ConfigMap; nil removes one. Agents take most of
+// them when they start.
 func (l *lab) setConfig(t *testing.T, keys map[string]any) {
 	t.Helper()
-	patch, err := json.Marshal(map[string]any{"data": keys})
-	if err != nil {
+	if err := l.patchConfig(keys); err != nil {
 		t.Fatal(err)
 	}
-	l.kubectl(t, "-n", systemNamespace, "patch", "configmap", "placid-config", "--type=merge", "-p", string(patch))
+}
+
+func (l *lab) patchConfig(keys map[string]any) error {
+	patch, err := json.Marshal(map[string]any{"data": keys})
+	if err != nil {
+		return err
+	}
+	_, err = l.try(background(), nil, "kubectl", "-n", systemNamespace, "patch", "configmap", "placid-config", "--type=merge", "-p", string(patch))
+	return err
 }
 
 // replaceAgent deletes the node's agent pod, so that the next one reads the

@@ -53,6 +53,8 @@ type lab struct {
 	nodes   []host
 	outside host
 	api     addresses
+	// outdated are numbers of identities that should go, for a later test.
+	outdated []string
 }
 
 // labs are those to take away when the run is interrupted.
@@ -100,9 +102,15 @@ func labDown(name string) error {
 }
 
 // startLab brings a lab up with the options of `lab up`, and takes it away when
-// the test ends.
+// the test ends. With USE_LAB it takes the lab of that name, as it is, and leaves
+// it up: to work on one of the tests.
 func startLab(t *testing.T, suffix string, options ...string) *lab {
 	t.Helper()
+	if name := os.Getenv("USE_LAB"); name != "" {
+		l := &lab{name: name}
+		l.readEnv(t)
+		return l
+	}
 	l := &lab{name: fmt.Sprintf("e2e-%d-%s", os.Getpid(), suffix)}
 	running.set(l.name, true)
 	t.Cleanup(func() {

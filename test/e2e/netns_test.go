@@ -60,7 +60,7 @@ func (h host) place() place {
 // the agent says.
 func (l *lab) netnsFile(t *testing.T, p pod) string {
 	t.Helper()
-	ep := placidJSON[state.Endpoint](t, l, p.node, "endpoint", "get", namespace+"/"+p.name)
+	ep := placidJSON[state.Endpoint](t, l, p.node, "endpoint", "get", p.String())
 	// /var/run is a link that would lead out of the node's file system.
 	return strings.Replace(ep.Netns, "/var/run/", "/run/", 1)
 }

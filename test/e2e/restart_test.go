@@ -28,15 +28,43 @@ func (l *lab) trafficPairs(t *testing.T, c cast) [][2]place {
 const minimumExchanges = 50
 
 // undisturbed runs disturb under load, waits until the agents are healthy, and
-// fails when a connection or an echo request was lost meanwhile.
+// fails when a connection, an echo request or a new connection was lost
+// meanwhile, when something that policy forbids got through, or when anything
+// else than that was dropped.
 func (l *lab) undisturbed(t *testing.T, c cast, disturb func()) {
 	t.Helper()
-	traffic := startLoad(t, l.trafficPairs(t, c)...)
+	g := c.guarded
+	drops := l.allDrops(t)
+	traffic := startLoad(t, append(l.trafficPairs(t, c), [2]place{g.friend, g.near}, [2]place{g.friend, g.far})...)
+	opened, guarded := keepTrying(t, true, g.permitted()...), g.guard(t)
 	disturb()
 	for _, h := range l.nodes {
 		l.waitAgent(t, h)
 	}
 	traffic.end(t, minimumExchanges)
+	opened.end(t, minimumExchanges)
+	guarded()
+	for series, n := range l.allDrops(t) {
+		if more := n - drops[series]; more > 0 && !strings.Contains(series, policyReason) {
+			t.Errorf("%v packets were dropped: %s", more, series)
+		}
+	}
+}
+
+const policyReason = `reason="Policy denied"`
+
+// allDrops are the nodes' counters of dropped packets, by series.
+func (l *lab) allDrops(t *testing.T) map[string]float64 {
+	t.Helper()
+	out := map[string]float64{}
+	for _, h := range l.nodes {
+		for series, n := range l.metrics(t, h) {
+			if strings.HasPrefix(series, "cilium_drop_count_total") {
+				out[h.name+" "+series] = n
+			}
+		}
+	}
+	return out
 }
 
 // testRestarts shows that the agents can be restarted and killed while nothing

@@ -129,7 +129,7 @@ func (f *tcpFlow) run(ctx context.Context) tally {
 		}
 		began := time.Now()
 		r.sent++
-		if r.err = f.exchange(uint64(r.sent)); r.err != nil {
+		if r.err = f.exchange(uint64(r.sent), dataTimeout); r.err != nil {
 			return r
 		}
 		r.received++
@@ -138,8 +138,8 @@ func (f *tcpFlow) run(ctx context.Context) tally {
 }
 
 // exchange sends a record that begins with number, and compares the answer.
-func (f *tcpFlow) exchange(number uint64) error {
-	if err := f.client.SetDeadline(time.Now().Add(dataTimeout)); err != nil {
+func (f *tcpFlow) exchange(number uint64, timeout time.Duration) error {
+	if err := f.client.SetDeadline(time.Now().Add(timeout)); err != nil {
 		return err
 	}
 	var out, in [recordSize]byte

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/placid-net/placid/bench/internal/agent"
+	"github.com/placid-net/placid/bench/internal/flood"
+	"github.com/placid-net/placid/bench/internal/gc"
 	"github.com/placid-net/placid/bench/internal/node"
 	"github.com/placid-net/placid/bench/internal/packets"
 	"github.com/placid-net/placid/bench/internal/report"
@@ -19,10 +21,11 @@ import (
 	"github.com/placid-net/placid/bench/internal/tcp"
 )
 
-const usage = `usage: bench DOCUMENT SECTION...
+const usage = `usage: bench [-short] DOCUMENT SECTION...
 
-Measures each section, prints its tables, and writes them to DOCUMENT. Needs
-root. Sections: packets, tcp, steps, agent.`
+Measures each section, prints its tables, and writes them to DOCUMENT; with
+-short only as much as shows that it works, and writes nothing. Needs root.
+Sections: packets, gc, flood, tcp, steps, agent.`
 
 // Arguments by which the program calls itself in another namespace or node.
 const (
@@ -32,17 +35,24 @@ const (
 	childNode    = "child-node"
 	childServer  = "child-server"
 	childClient  = "child-client"
+	childTrips   = "child-trips"
+	childGC      = "child-gc"
+	childFlood   = "child-flood"
 )
 
 func run(ctx context.Context, args []string) error {
 	if len(args) > 0 && strings.HasPrefix(args[0], "child-") {
 		return runChild(ctx, args)
 	}
+	short := len(args) > 0 && args[0] == "-short"
+	if short {
+		args = args[1:]
+	}
 	if len(args) < 2 || strings.HasPrefix(args[0], "-") {
 		return fmt.Errorf("%d arguments\n%s", len(args), usage)
 	}
 	for _, section := range args[1:] {
-		if err := measure(ctx, args[0], section); err != nil {
+		if err := measure(ctx, args[0], section, short); err != nil {
 			return fmt.Errorf("%s: %w", section, err)
 		}
 	}
@@ -50,9 +60,9 @@ func run(ctx context.Context, args []string) error {
 }
 
 // measure measures one section and writes it to the document.
-func measure(ctx context.Context, document, section string) error {
+func measure(ctx context.Context, document, section string, short bool) error {
 	conditions := report.Conditions(time.Now())
-	tables, err := tablesOf(ctx, section)
+	tables, err := tablesOf(ctx, section, short)
 	if err != nil {
 		return err
 	}
@@ -60,23 +70,35 @@ func measure(ctx context.Context, document, section string) error {
 	for i := range tables {
 		fmt.Println(tables[i].Markdown())
 	}
+	if short {
+		return nil
+	}
 	return report.Write(document, section, conditions, tables)
 }
 
-func tablesOf(ctx context.Context, section string) ([]report.Table, error) {
+func tablesOf(ctx context.Context, section string, short bool) ([]report.Table, error) {
 	switch section {
 	case "packets":
-		results, err := packets.Run(ctx, childPackets)
+		results, err := packets.Run(ctx, packets.Config{Args: []string{childPackets}, Short: short})
 		return packets.Tables(results), err
+	case "gc":
+		results, err := gc.Run(ctx, gc.Config{
+			Args: []string{childGC}, Server: []string{childServer}, Client: []string{childTrips}, Short: short,
+		})
+		return gc.Tables(results), err
+	case "flood":
+		results, err := flood.Run(ctx, short, childFlood)
+		return flood.Tables(results), err
 	case "steps":
-		results, err := steps.Run(ctx, childSteps)
+		results, err := steps.Run(ctx, short, childSteps)
 		return steps.Tables(results), err
 	case "tcp":
 		args := tcp.Args{Node: []string{childNode}, Server: []string{childServer}, Client: []string{childClient}}
-		samples, err := tcp.Run(ctx, args, func(done, total int) {
+		size := tcp.NewSize(short)
+		samples, err := tcp.Run(ctx, args, size, func(done, total int) {
 			fmt.Fprintf(os.Stderr, "tcp: round %d of %d\n", done, total)
 		})
-		return tcp.Tables(samples), err
+		return tcp.Tables(samples, size), err
 	case "agent":
 		self, err := os.Executable()
 		if err != nil {
@@ -101,6 +123,12 @@ func runChild(ctx context.Context, args []string) error {
 		return steps.Child(ctx, os.Stdin, os.Stdout, log)
 	case childAgent:
 		return agent.Child(ctx, os.Stdin, os.Stdout, os.Stderr)
+	case childGC:
+		return gc.Child(ctx, os.Stdin, os.Stdout, log)
+	case childFlood:
+		return flood.Child(ctx, os.Stdin, os.Stdout, log)
+	case childTrips:
+		return runTrips(args[1:])
 	case childNode:
 		return node.Child(ctx, os.Stdin, os.Stdout, log)
 	case childServer, childClient:
@@ -127,13 +155,38 @@ func runEnd(args []string) error {
 	if len(args) != 5 {
 		return fmt.Errorf("%q: want an address and a duration", args)
 	}
-	addr, err := netip.ParseAddr(args[3])
+	addr, duration, err := parseCall(args[3:])
 	if err != nil {
-		return fmt.Errorf("address: %w", err)
-	}
-	duration, err := time.ParseDuration(args[4])
-	if err != nil {
-		return fmt.Errorf("duration: %w", err)
+		return err
 	}
 	return tcp.Call(mode, cpu, addr, duration, os.Stdout)
+}
+
+// parseCall reads an address and a duration.
+func parseCall(args []string) (netip.Addr, time.Duration, error) {
+	addr, err := netip.ParseAddr(args[0])
+	if err != nil {
+		return addr, 0, fmt.Errorf("address: %w", err)
+	}
+	duration, err := time.ParseDuration(args[1])
+	if err != nil {
+		return addr, 0, fmt.Errorf("duration: %w", err)
+	}
+	return addr, duration, nil
+}
+
+// runTrips measures round trips: CPU ADDRESS DURATION.
+func runTrips(args []string) error {
+	if len(args) != 3 {
+		return fmt.Errorf("%q: want a CPU, an address and a duration", args)
+	}
+	cpu, err := strconv.Atoi(args[0])
+	if err != nil {
+		return fmt.Errorf("CPU: %w", err)
+	}
+	addr, duration, err := parseCall(args[1:])
+	if err != nil {
+		return err
+	}
+	return tcp.Trips(cpu, addr, duration, os.Stdout)
 }

@@ -16,17 +16,26 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	BenchMapHashMap      = "hash_map"
-	BenchMapTargetMap    = "target_map"
-	BenchProgEmpty       = "empty"
-	BenchProgHashLookup  = "hash_lookup"
-	BenchProgPeer        = "peer"
-	BenchProgRestore     = "restore"
-	BenchVarHeaders      = "headers"
-	BenchVarHeadersCount = "headers_count"
-	BenchVarPeerIfindex  = "peer_ifindex"
-	BenchVarTunnelVni    = "tunnel_vni"
-	BenchVarTurn         = "turn"
+	BenchMapHashMap         = "hash_map"
+	BenchMapLongHashMap     = "long_hash_map"
+	BenchMapLpmMap          = "lpm_map"
+	BenchMapTargetMap       = "target_map"
+	BenchProgEmpty          = "empty"
+	BenchProgHashLookup     = "hash_lookup"
+	BenchProgLongHashLookup = "long_hash_lookup"
+	BenchProgLpmLookup      = "lpm_lookup"
+	BenchProgPeer           = "peer"
+	BenchProgRestore        = "restore"
+	BenchVarFlow            = "flow"
+	BenchVarFlowCount       = "flow_count"
+	BenchVarFlowIp6         = "flow_ip6"
+	BenchVarFlowReply       = "flow_reply"
+	BenchVarFlowTarget      = "flow_target"
+	BenchVarHeaders         = "headers"
+	BenchVarHeadersCount    = "headers_count"
+	BenchVarPeerIfindex     = "peer_ifindex"
+	BenchVarTunnelVni       = "tunnel_vni"
+	BenchVarTurn            = "turn"
 )
 
 // LoadBench returns the embedded CollectionSpec for Bench.
@@ -71,24 +80,33 @@ type BenchSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type BenchProgramSpecs struct {
-	Empty      *ebpf.ProgramSpec `ebpf:"empty"`
-	HashLookup *ebpf.ProgramSpec `ebpf:"hash_lookup"`
-	Peer       *ebpf.ProgramSpec `ebpf:"peer"`
-	Restore    *ebpf.ProgramSpec `ebpf:"restore"`
+	Empty          *ebpf.ProgramSpec `ebpf:"empty"`
+	HashLookup     *ebpf.ProgramSpec `ebpf:"hash_lookup"`
+	LongHashLookup *ebpf.ProgramSpec `ebpf:"long_hash_lookup"`
+	LpmLookup      *ebpf.ProgramSpec `ebpf:"lpm_lookup"`
+	Peer           *ebpf.ProgramSpec `ebpf:"peer"`
+	Restore        *ebpf.ProgramSpec `ebpf:"restore"`
 }
 
 // BenchMapSpecs contains maps before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type BenchMapSpecs struct {
-	HashMap   *ebpf.MapSpec `ebpf:"hash_map"`
-	TargetMap *ebpf.MapSpec `ebpf:"target_map"`
+	HashMap     *ebpf.MapSpec `ebpf:"hash_map"`
+	LongHashMap *ebpf.MapSpec `ebpf:"long_hash_map"`
+	LpmMap      *ebpf.MapSpec `ebpf:"lpm_map"`
+	TargetMap   *ebpf.MapSpec `ebpf:"target_map"`
 }
 
 // BenchVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type BenchVariableSpecs struct {
+	Flow         *ebpf.VariableSpec `ebpf:"flow"`
+	FlowCount    *ebpf.VariableSpec `ebpf:"flow_count"`
+	FlowIp6      *ebpf.VariableSpec `ebpf:"flow_ip6"`
+	FlowReply    *ebpf.VariableSpec `ebpf:"flow_reply"`
+	FlowTarget   *ebpf.VariableSpec `ebpf:"flow_target"`
 	Headers      *ebpf.VariableSpec `ebpf:"headers"`
 	HeadersCount *ebpf.VariableSpec `ebpf:"headers_count"`
 	PeerIfindex  *ebpf.VariableSpec `ebpf:"peer_ifindex"`
@@ -116,13 +134,17 @@ func (o *BenchObjects) Close() error {
 //
 // It can be passed to LoadBenchObjects or ebpf.CollectionSpec.LoadAndAssign.
 type BenchMaps struct {
-	HashMap   *ebpf.Map `ebpf:"hash_map"`
-	TargetMap *ebpf.Map `ebpf:"target_map"`
+	HashMap     *ebpf.Map `ebpf:"hash_map"`
+	LongHashMap *ebpf.Map `ebpf:"long_hash_map"`
+	LpmMap      *ebpf.Map `ebpf:"lpm_map"`
+	TargetMap   *ebpf.Map `ebpf:"target_map"`
 }
 
 func (m *BenchMaps) Close() error {
 	return _BenchClose(
 		m.HashMap,
+		m.LongHashMap,
+		m.LpmMap,
 		m.TargetMap,
 	)
 }
@@ -131,6 +153,11 @@ func (m *BenchMaps) Close() error {
 //
 // It can be passed to LoadBenchObjects or ebpf.CollectionSpec.LoadAndAssign.
 type BenchVariables struct {
+	Flow         *ebpf.Variable `ebpf:"flow"`
+	FlowCount    *ebpf.Variable `ebpf:"flow_count"`
+	FlowIp6      *ebpf.Variable `ebpf:"flow_ip6"`
+	FlowReply    *ebpf.Variable `ebpf:"flow_reply"`
+	FlowTarget   *ebpf.Variable `ebpf:"flow_target"`
 	Headers      *ebpf.Variable `ebpf:"headers"`
 	HeadersCount *ebpf.Variable `ebpf:"headers_count"`
 	PeerIfindex  *ebpf.Variable `ebpf:"peer_ifindex"`
@@ -142,16 +169,20 @@ type BenchVariables struct {
 //
 // It can be passed to LoadBenchObjects or ebpf.CollectionSpec.LoadAndAssign.
 type BenchPrograms struct {
-	Empty      *ebpf.Program `ebpf:"empty"`
-	HashLookup *ebpf.Program `ebpf:"hash_lookup"`
-	Peer       *ebpf.Program `ebpf:"peer"`
-	Restore    *ebpf.Program `ebpf:"restore"`
+	Empty          *ebpf.Program `ebpf:"empty"`
+	HashLookup     *ebpf.Program `ebpf:"hash_lookup"`
+	LongHashLookup *ebpf.Program `ebpf:"long_hash_lookup"`
+	LpmLookup      *ebpf.Program `ebpf:"lpm_lookup"`
+	Peer           *ebpf.Program `ebpf:"peer"`
+	Restore        *ebpf.Program `ebpf:"restore"`
 }
 
 func (p *BenchPrograms) Close() error {
 	return _BenchClose(
 		p.Empty,
 		p.HashLookup,
+		p.LongHashLookup,
+		p.LpmLookup,
 		p.Peer,
 		p.Restore,
 	)

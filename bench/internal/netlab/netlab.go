@@ -46,6 +46,15 @@ func New() (*Namespace, error) {
 	return n, nil
 }
 
+// Open opens a namespace by its path, to run programs in it. It has no Netlink.
+func Open(path string) (*Namespace, error) {
+	handle, err := netns.GetFromPath(path)
+	if err != nil {
+		return nil, fmt.Errorf("open network namespace %s: %w", path, err)
+	}
+	return &Namespace{handle: handle}, nil
+}
+
 // restoring runs f on a thread that is back in its namespace afterwards.
 func restoring(f func() error) error {
 	runtime.LockOSThread()
@@ -89,7 +98,9 @@ func (n *Namespace) Netlink() *netlink.Handle { return n.link }
 
 // Close lets go of the namespace.
 func (n *Namespace) Close() {
-	n.link.Close()
+	if n.link != nil {
+		n.link.Close()
+	}
 	_ = n.handle.Close()
 }
 
@@ -162,6 +173,15 @@ func (n *Namespace) AddRoute(device string, dst netip.Prefix, gateway netip.Addr
 		return fmt.Errorf("add route to %s: %w", dst, err)
 	}
 	return nil
+}
+
+// AddDefaultRoute adds the route to everywhere.
+func (n *Namespace) AddDefaultRoute(device string, gateway netip.Addr) error {
+	all := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+	if gateway.Is6() {
+		all = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+	}
+	return n.AddRoute(device, all, gateway)
 }
 
 // AddNeighbour adds a permanent neighbour.

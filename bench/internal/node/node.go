@@ -16,6 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/placid-net/placid/internal/datapath"
+	"github.com/placid-net/placid/internal/datapath/conntrack"
+	"github.com/placid-net/placid/internal/policy"
 	"github.com/placid-net/placid/internal/state"
 )
 
@@ -41,12 +43,16 @@ type Spec struct {
 	Device string       `json:"device"`
 	Tunnel bool         `json:"tunnel"`
 	Pods   []Pod        `json:"pods"`
+	Group  Group        `json:"group"` // of the pods
+	// Tables are the sizes of conntrack's and policy's tables.
+	Tables datapath.TableSizes `json:"tables"`
 }
 
 // Node is a running node.
 type Node struct {
 	datapath  *datapath.Datapath
 	tables    *state.Tables
+	engine    *policy.Engine
 	cancel    context.CancelFunc
 	done      chan error
 	endpoints uint32
@@ -73,6 +79,7 @@ func Start(ctx context.Context, spec Spec, log *slog.Logger) (*Node, error) {
 	d := datapath.New(datapath.Config{
 		NodeName: spec.Self.Name, BPFRoot: bpffs, IPv4: true, IPv6: true, Tunnel: spec.Tunnel, TunnelPort: 8472,
 		AutoDirectRoutes: true, Devices: []string{spec.Device}, ReconcileInterval: quietInterval, Log: log,
+		Timeouts: timeouts(), Tables: spec.Tables, CTSchedule: conntrack.Schedule{Fixed: quietInterval},
 	}, tables)
 	if err := d.Open(); err != nil {
 		return nil, err
@@ -80,17 +87,26 @@ func Start(ctx context.Context, spec Spec, log *slog.Logger) (*Node, error) {
 	known := make(chan struct{})
 	close(known)
 	ctx, cancel := context.WithCancel(ctx)
-	n := &Node{datapath: d, tables: tables, cancel: cancel, done: make(chan error, 1)}
-	go func() { n.done <- d.Run(ctx, known) }()
+	n := &Node{datapath: d, tables: tables, engine: newEngine(), cancel: cancel, done: make(chan error, 1)}
+	go func() { n.done <- d.Run(ctx, datapath.Known{Nodes: known, NodeEndpoints: known}) }()
 	if err := n.waitReady(ctx); err != nil {
 		return nil, errors.Join(err, n.Close())
 	}
 	for _, pod := range spec.Pods {
-		if _, err := n.Connect(ctx, pod); err != nil {
+		ep, err := n.Connect(ctx, pod)
+		if err == nil && spec.Group != GroupOpen {
+			err = n.Enforce(ctx, map[uint32]Group{ep.ID: spec.Group})
+		}
+		if err != nil {
 			return nil, errors.Join(err, n.Close())
 		}
 	}
 	return n, nil
+}
+
+// timeouts are the agent's defaults.
+func timeouts() datapath.Timeouts {
+	return datapath.Timeouts{TCP: 8000 * time.Second, TCPSyn: time.Minute, TCPFin: 10 * time.Second, Any: time.Minute}
 }
 
 func (n *Node) waitReady(ctx context.Context) error {
@@ -112,6 +128,31 @@ func (n *Node) waitReady(ctx context.Context) error {
 	}
 }
 
+// Collector returns the collector of expired flows, after its first pass, which
+// begins with the datapath. It begins no more of its own.
+func (n *Node) Collector(ctx context.Context) (*conntrack.Collector, error) {
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	c := n.datapath.Conntrack()
+	for {
+		status, err := c.Status()
+		if err != nil || !status.CollectedAt.IsZero() {
+			return c, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("the first collection has not ended after %s", readyTimeout)
+		case <-time.After(readyPoll):
+		}
+	}
+}
+
+// Endpoints returns the endpoints of the pods, in the order of their connection.
+func (n *Node) Endpoints() ([]state.Endpoint, error) {
+	eps, _, err := n.tables.Endpoints()
+	return eps, err
+}
+
 // Connect gives one more pod its interface.
 func (n *Node) Connect(ctx context.Context, pod Pod) (state.Endpoint, error) {
 	n.endpoints++
@@ -123,6 +164,11 @@ func (n *Node) Connect(ctx context.Context, pod Pod) (state.Endpoint, error) {
 		return state.Endpoint{}, fmt.Errorf("connect pod %s: %w", pod.IPv4, err)
 	}
 	return ep, nil
+}
+
+// Disconnect takes a pod's interface away.
+func (n *Node) Disconnect(ctx context.Context, ep state.Endpoint) error {
+	return n.datapath.Disconnect(ctx, ep)
 }
 
 // Counters returns the datapath's exact counters.

@@ -7,19 +7,32 @@ import (
 
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
+
+	"github.com/placid-net/placid/bench/internal/node"
 )
 
-// frame describes one TCP segment of an established connection.
+// segment is a place in a TCP connection.
+type segment int
+
+// The segments. The zero one is of an established connection.
+const (
+	data segment = iota
+	opening
+	answer
+)
+
+// frame describes one TCP segment.
 type frame struct {
 	srcMAC, dstMAC net.HardwareAddr
-	src, dst       netip.Addr
+	src, dst       netip.AddrPort
+	segment        segment
 	size           int // of the whole frame, bytes; the least that fits is taken if it is larger
 }
 
-// Ports and time to live of every frame.
+// Ports, time to live and window of frames.
 const (
 	sourcePort = 40000
-	targetPort = 80
+	targetPort = node.AllowedPort
 	hops       = 64
 	window     = 512
 )
@@ -27,21 +40,25 @@ const (
 // bytes gives the frame's wire form.
 func (f frame) bytes() ([]byte, error) {
 	eth := &layers.Ethernet{SrcMAC: f.srcMAC, DstMAC: f.dstMAC, EthernetType: layers.EthernetTypeIPv4}
-	tcp := &layers.TCP{SrcPort: sourcePort, DstPort: targetPort, Seq: 1, Ack: 1, ACK: true, Window: window}
+	tcp := &layers.TCP{
+		SrcPort: layers.TCPPort(f.src.Port()), DstPort: layers.TCPPort(f.dst.Port()), Seq: 1, Ack: 1,
+		SYN: f.segment != data, ACK: f.segment != opening, Window: window,
+	}
+	src, dst := f.src.Addr(), f.dst.Addr()
 	var ip gopacket.SerializableLayer
 	var network gopacket.NetworkLayer
 	headers := 14 + 20 + 20
-	if f.src.Is4() {
+	if src.Is4() {
 		ip4 := &layers.IPv4{
 			Version: 4, IHL: 5, TTL: hops, Flags: layers.IPv4DontFragment, Protocol: layers.IPProtocolTCP,
-			SrcIP: f.src.AsSlice(), DstIP: f.dst.AsSlice(),
+			SrcIP: src.AsSlice(), DstIP: dst.AsSlice(),
 		}
 		ip, network = ip4, ip4
 	} else {
 		eth.EthernetType, headers = layers.EthernetTypeIPv6, 14+40+20
 		ip6 := &layers.IPv6{
 			Version: 6, HopLimit: hops, NextHeader: layers.IPProtocolTCP,
-			SrcIP: f.src.AsSlice(), DstIP: f.dst.AsSlice(),
+			SrcIP: src.AsSlice(), DstIP: dst.AsSlice(),
 		}
 		ip, network = ip6, ip6
 	}

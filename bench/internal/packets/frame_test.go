@@ -17,7 +17,10 @@ func TestFrameSizes(t *testing.T) {
 		{"fd00::1", "fd00::2", 64, 74}, // headers alone
 		{"fd00::1", "fd00::2", 1400, 1400},
 	} {
-		f := frame{srcMAC: mac, dstMAC: mac, src: netip.MustParseAddr(c.src), dst: netip.MustParseAddr(c.dst), size: c.size}
+		f := frame{
+			srcMAC: mac, dstMAC: mac, size: c.size,
+			src: netip.AddrPortFrom(netip.MustParseAddr(c.src), sourcePort), dst: netip.AddrPortFrom(netip.MustParseAddr(c.dst), targetPort),
+		}
 		b, err := f.bytes()
 		if err != nil {
 			t.Fatal(err)
@@ -25,7 +28,7 @@ func TestFrameSizes(t *testing.T) {
 		if len(b) != c.want {
 			t.Errorf("%s, %d bytes: got %d, want %d", c.src, c.size, len(b), c.want)
 		}
-		if f.src.Is4() && checksum(b[14:34]) != 0xffff {
+		if f.src.Addr().Is4() && checksum(b[14:34]) != 0xffff {
 			t.Errorf("%s: the checksum of the IPv4 header does not fit", c.src)
 		}
 	}

@@ -8,18 +8,18 @@ import (
 	"github.com/placid-net/placid/bench/internal/stats"
 )
 
-// rounds is how many samples each case has.
-const rounds = 60
-
 // Result is the cost of one case in nanoseconds a packet, without what the
 // measurement itself costs.
 type Result struct {
-	Path   string  `json:"path"`
-	IPv6   bool    `json:"ipv6"`
-	Size   int     `json:"size"` // of the frame, bytes
-	Pods   int     `json:"pods"` // endpoints of the node
-	Min    float64 `json:"min"`
-	Median float64 `json:"median"`
+	Path string `json:"path"`
+	IPv6 bool   `json:"ipv6"`
+	Size int    `json:"size"` // of the frame, bytes
+	Pods int    `json:"pods"` // endpoints of the node
+	// Policy is set where groups of pods are compared. Group is the pods'.
+	Policy bool       `json:"policy"`
+	Group  node.Group `json:"group"`
+	Min    float64    `json:"min"`
+	Median float64    `json:"median"`
 	// Restore is what was subtracted: the least that restoring the packet and
 	// tail-calling an empty program took.
 	Restore float64 `json:"restore"`
@@ -28,7 +28,8 @@ type Result struct {
 // series is a case while it is measured.
 type series struct {
 	result       Result
-	full, idle   *runner
+	full, idle   *runner // idle is nil for what is measured alone
+	table        tableState
 	fulls, idles []float64
 	nets         []float64
 }
@@ -39,7 +40,7 @@ func openSeries(n *node.Node, p probe, r Result) (*series, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &series{result: r, full: full, idle: idle}
+	s := &series{result: r, full: full, idle: idle, table: p.table}
 	s.result.Path, s.result.Size = p.path, len(full.frame)
 	return s, s.verify(n, p)
 }
@@ -62,7 +63,7 @@ func (s *series) verify(n *node.Node, p probe) error {
 	if verdict != p.verdict {
 		return fmt.Errorf("%s (IPv6: %t): verdict %d, want %d", p.path, s.result.IPv6, int32(verdict), int32(p.verdict))
 	}
-	if p.program != "" && after-before != verifiedRuns {
+	if p.own == "" && after-before != verifiedRuns {
 		return fmt.Errorf("%s (IPv6: %t): %d of %d packets were counted as %q", p.path, s.result.IPv6, after-before, verifiedRuns, p.reason)
 	}
 	return nil
@@ -74,7 +75,7 @@ func counted(n *node.Node, p probe) (uint64, error) {
 		return 0, err
 	}
 	for _, c := range counters {
-		if c.Program == p.program && c.Reason == p.reason {
+		if c.Program == p.side.program && c.Reason == p.reason {
 			return c.Packets, nil
 		}
 	}
@@ -83,9 +84,15 @@ func counted(n *node.Node, p probe) (uint64, error) {
 
 // sample adds one round. The two runners follow each other, so that both meet
 // the same noise.
-func (s *series) sample() error {
-	idle, err := s.idle.sample()
-	if err != nil {
+func (s *series) sample(n newFlows) error {
+	idle := 0.0
+	if s.idle != nil {
+		var err error
+		if idle, err = s.idle.sample(); err != nil {
+			return err
+		}
+	}
+	if err := n.prepare(s.table, s.full); err != nil {
 		return err
 	}
 	full, err := s.full.sample()
@@ -99,19 +106,26 @@ func (s *series) sample() error {
 
 func (s *series) finish() Result {
 	s.full.close()
-	s.idle.close()
+	if s.idle != nil {
+		s.idle.close()
+	}
 	s.result.Restore = stats.Min(s.idles)
 	s.result.Min = stats.Min(s.fulls) - s.result.Restore
 	s.result.Median = stats.Median(s.nets)
 	return s.result
 }
 
-// measure interleaves all cases in random order.
-func measure(all []*series) ([]Result, error) {
+// measure interleaves all cases in random order, so many rounds.
+func measure(all []*series, rounds int) ([]Result, error) {
+	fresh, err := openNewFlows()
+	if err != nil {
+		return nil, err
+	}
+	defer fresh.close()
 	for range rounds {
 		for _, i := range rand.Perm(len(all)) {
-			if err := all[i].sample(); err != nil {
-				return nil, err
+			if err := all[i].sample(fresh); err != nil {
+				return nil, fmt.Errorf("%s: %w", all[i].result.Path, err)
 			}
 		}
 	}

@@ -24,6 +24,7 @@ const (
 	restoredLen  = 54
 	sampleRuns   = 6000 // about a millisecond
 	warmRuns     = 300
+	ethernetLen  = 14
 	verifiedRuns = 1000
 )
 
@@ -34,12 +35,20 @@ type skb struct {
 }
 
 // runner runs one program on one packet, or on several that differ in their
-// headers, in turn.
+// headers or ports, in turn.
 type runner struct {
-	restore *ebpf.Program
+	restore *ebpf.Program // or the measured program itself
 	frame   []byte
 	context skb
 	close   func()
+}
+
+// flows makes each packet that of another flow: see bench.bpf.c. None when count
+// is 0.
+type flows struct {
+	count  uint32
+	target uint16 // first target port
+	reply  bool   // packets come from the target port
 }
 
 // target is a program to run, or one of bench.bpf.c by its name.
@@ -48,6 +57,8 @@ type target struct {
 	own     string
 	attach  ebpf.AttachType
 	vni     uint32 // the packet came out of a tunnel; 0 for none
+	flows   flows
+	bare    bool // run it alone, without restoring the packet
 }
 
 // newRunner loads the restoring program in front of the target. Frames have the
@@ -72,6 +83,7 @@ func newRunner(t target, ifindex int, frames [][]byte) (*runner, error) {
 		spec.Variables[bpf.BenchVarHeaders].Set(headers),
 		spec.Variables[bpf.BenchVarHeadersCount].Set(uint32(len(frames))),
 		spec.Variables[bpf.BenchVarTunnelVni].Set(t.vni),
+		t.flows.set(spec, len(frames[0]) > ethernetLen && frames[0][ethernetLen]>>4 == 6),
 	)
 	if err != nil {
 		return nil, fmt.Errorf("set the headers: %w", err)
@@ -84,19 +96,67 @@ func newRunner(t target, ifindex int, frames [][]byte) (*runner, error) {
 	if program == nil {
 		program = coll.Programs[t.own]
 	}
-	key := [2]uint64{1, 1}
-	err = errors.Join(
-		coll.Maps[bpf.BenchMapTargetMap].Put(uint32(0), program),
-		coll.Maps[bpf.BenchMapHashMap].Put(key, key),
-	)
-	if err != nil {
+	if err := fillMaps(coll, program); err != nil {
 		coll.Close()
 		return nil, fmt.Errorf("put the program behind the restoring one: %w", err)
 	}
-	return &runner{
+	r := &runner{
 		restore: coll.Programs[bpf.BenchProgRestore], frame: frames[0],
 		context: skb{IfIndex: uint32(ifindex)}, close: coll.Close,
-	}, nil
+	}
+	if t.bare {
+		r.restore = program
+	}
+	return r, nil
+}
+
+func (f flows) set(spec *ebpf.CollectionSpec, is6 bool) error {
+	return errors.Join(
+		spec.Variables[bpf.BenchVarFlowCount].Set(f.count),
+		spec.Variables[bpf.BenchVarFlowTarget].Set(f.target),
+		spec.Variables[bpf.BenchVarFlowReply].Set(asByte(f.reply)),
+		spec.Variables[bpf.BenchVarFlowIp6].Set(asByte(is6)),
+	)
+}
+
+func asByte(b bool) uint8 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// prefixKey is struct prefix_key of bench.bpf.c.
+type prefixKey struct {
+	Bits  uint32
+	Words [4]uint32
+}
+
+// fillMaps puts the program behind the restoring one, and gives the programs
+// that look up what they find.
+func fillMaps(coll *ebpf.Collection, program *ebpf.Program) error {
+	key := [2]uint64{1, 1}
+	return errors.Join(
+		coll.Maps[bpf.BenchMapTargetMap].Put(uint32(0), program),
+		coll.Maps[bpf.BenchMapHashMap].Put(key, key),
+		coll.Maps[bpf.BenchMapLongHashMap].Put([5]uint64{1, 1, 1, 1, 1}, key),
+		fillPrefixes(coll.Maps[bpf.BenchMapLpmMap]),
+	)
+}
+
+// prefixes are how many the look-up chooses from.
+const prefixes = 200
+
+// fillPrefixes puts in the address that is looked up, ranges that hold it, and
+// others.
+func fillPrefixes(m *ebpf.Map) error {
+	keys := []prefixKey{{}, {Bits: 64, Words: [4]uint32{1, 1}}, {Bits: 120, Words: [4]uint32{1, 1, 1, 1}}}
+	for i := range uint32(prefixes - len(keys)) {
+		keys = append(keys, prefixKey{Bits: 120, Words: [4]uint32{1, 1, 1, i * 0x01010100}})
+	}
+	values := make([]uint64, len(keys))
+	_, err := m.BatchUpdate(keys, values, nil)
+	return err
 }
 
 // run runs the program so often and returns its verdict and the nanoseconds

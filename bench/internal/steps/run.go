@@ -7,8 +7,14 @@ import (
 	"github.com/placid-net/placid/bench/internal/node"
 )
 
+// Rounds of a run that is published, and of a short one.
+const (
+	fullRounds  = 40
+	shortRounds = 5
+)
+
 // Run measures in a node of its own: childArgs make this program call Child.
-func Run(ctx context.Context, childArgs ...string) (r Results, err error) {
+func Run(ctx context.Context, short bool, childArgs ...string) (r Results, err error) {
 	self, err := netlab.New()
 	if err != nil {
 		return r, err
@@ -22,7 +28,10 @@ func Run(ctx context.Context, childArgs ...string) (r Results, err error) {
 	if err = netlab.Join(node.Side(self, 1), node.Side(other, 2)); err != nil {
 		return r, err
 	}
-	spec := node.Spec{Self: node.Describe(1), Device: node.Device}
-	err = node.Measure(ctx, self, spec, &r, childArgs...)
+	s := spec{Node: node.Spec{Self: node.Describe(1), Device: node.Device}, Rounds: fullRounds}
+	if short {
+		s.Rounds = shortRounds
+	}
+	err = node.Measure(ctx, self, s, &r, childArgs...)
 	return r, err
 }

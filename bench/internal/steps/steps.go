@@ -18,11 +18,9 @@ import (
 	"github.com/placid-net/placid/bench/internal/netlab"
 	"github.com/placid-net/placid/bench/internal/node"
 	"github.com/placid-net/placid/internal/datapath"
-	"github.com/placid-net/placid/internal/datapath/abi"
 )
 
 const (
-	rounds     = 40
 	hostDevice = "plcbench"
 	spareName  = "plpbench"
 	podDevice  = "eth0"
@@ -33,6 +31,14 @@ type Results struct {
 	// Moved: a spare pair's end is moved into the pod's namespace. Made: it is
 	// made there.
 	Moved, Made map[string][]float64
+	Rounds      int
+	Crowded     Crowded
+}
+
+// spec is what Child gets.
+type spec struct {
+	Node   node.Spec `json:"node"`
+	Rounds int       `json:"rounds"`
 }
 
 // Step is one step's name, and whether a pod waits for it in each way.
@@ -82,11 +88,11 @@ func Steps() []Step {
 // Child is the process of a node: it reads a node.Spec, measures, and writes
 // Results, both as JSON.
 func Child(ctx context.Context, in io.Reader, out io.Writer, log *slog.Logger) (err error) {
-	var spec node.Spec
-	if err = json.NewDecoder(in).Decode(&spec); err != nil {
+	var s spec
+	if err = json.NewDecoder(in).Decode(&s); err != nil {
 		return fmt.Errorf("read the node's description: %w", err)
 	}
-	n, err := node.Start(ctx, spec, log)
+	n, err := node.Start(ctx, s.Node, log)
 	if err != nil {
 		return err
 	}
@@ -96,27 +102,30 @@ func Child(ctx context.Context, in io.Reader, out io.Writer, log *slog.Logger) (
 		return fmt.Errorf("open the program: %w", err)
 	}
 	defer func() { _ = program.Close() }()
-	table, err := endpointTable()
+	table, err := node.OpenTable(datapath.EndpointMap)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, table.Close()) }()
 	// The agent's folder is on a tmpfs too. Nobody else sees this one.
 	const folder = "/run"
-	if err := unix.Mount("tmpfs", folder, "tmpfs", 0, "mode=0700"); err != nil {
+	if err = unix.Mount("tmpfs", folder, "tmpfs", 0, "mode=0700"); err != nil {
 		return fmt.Errorf("mount a tmpfs on %s: %w", folder, err)
 	}
-	r := Results{Moved: map[string][]float64{}, Made: map[string][]float64{}}
-	for range rounds {
+	r := Results{Moved: map[string][]float64{}, Made: map[string][]float64{}, Rounds: s.Rounds}
+	for range s.Rounds {
 		for _, i := range rand.Perm(2) {
 			w := &way{moved: i == 0, samples: r.Made, program: program, table: table, folder: folder}
 			if w.moved {
 				w.samples = r.Moved
 			}
-			if err := w.run(); err != nil {
+			if err = w.run(); err != nil {
 				return err
 			}
 		}
+	}
+	if r.Crowded, err = crowded(ctx, n, s.Rounds); err != nil {
+		return fmt.Errorf("many policies: %w", err)
 	}
 	return json.NewEncoder(out).Encode(r)
 }
@@ -144,18 +153,4 @@ func (w *way) step(name string, f func() error) error {
 	}
 	w.samples[name] = append(w.samples[name], float64(time.Since(began))/float64(time.Millisecond))
 	return nil
-}
-
-// endpointTable opens the table in the endpoint map's current slot.
-func endpointTable() (*ebpf.Map, error) {
-	outer, err := ebpf.LoadPinnedMap(node.Root+"/maps/"+datapath.EndpointMap, nil)
-	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", datapath.EndpointMap, err)
-	}
-	defer func() { _ = outer.Close() }()
-	var id ebpf.MapID
-	if err := outer.Lookup(uint32(abi.CTableSlotTABLE_CURRENT), &id); err != nil {
-		return nil, fmt.Errorf("find the table of %s: %w", datapath.EndpointMap, err)
-	}
-	return ebpf.NewMapFromID(id)
 }

@@ -15,6 +15,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/placid-net/placid/bench/internal/node"
 )
 
 // Names of paths, as the tables have them.
@@ -23,16 +25,26 @@ const (
 	PathRouted        = "kernel routing"
 	PathLimit         = "bare bpf_redirect_peer"
 	PathLocal         = "Placid"
+	PathPolicy        = "Placid, both pods isolated, one rule"
 	PathNative        = "Placid, native"
 	PathTunnel        = "Placid, vxlan"
 	PathRoutedApart   = "kernel routing, two nodes"
 	PathTunnelRouting = "kernel routing and vxlan, two nodes"
 )
 
-const (
-	rounds   = 15
-	duration = 200 * time.Millisecond
-)
+// Size is how much to measure.
+type Size struct {
+	Rounds   int
+	Duration time.Duration // of each mode of each path in a round
+}
+
+// NewSize returns the size of a run that is published, or of a short one.
+func NewSize(short bool) Size {
+	if short {
+		return Size{Rounds: 3, Duration: 60 * time.Millisecond}
+	}
+	return Size{Rounds: 15, Duration: 200 * time.Millisecond}
+}
 
 // Args are the arguments that make this program call node.Child, Serve and
 // Call; the last two are followed by mode and CPU, Call also by the address and
@@ -49,14 +61,14 @@ type Sample struct {
 }
 
 // Run measures all paths in all modes and families.
-func Run(ctx context.Context, args Args, progress func(done, total int)) ([]Sample, error) {
+func Run(ctx context.Context, args Args, size Size, progress func(done, total int)) ([]Sample, error) {
 	t := &topology{nodeArgs: args.Node}
 	defer t.close()
 	paths, err := t.paths()
 	if err != nil {
 		return nil, fmt.Errorf("make the paths: %w", err)
 	}
-	r := runner{args: args, cpu: runtime.NumCPU() - 1}
+	r := runner{args: args, cpu: runtime.NumCPU() - 1, size: size}
 	defer r.stop()
 	var samples []Sample
 	for _, p := range paths {
@@ -82,8 +94,8 @@ func (r *runner) rounds(ctx context.Context, paths []Path, samples []Sample, pro
 	}
 	names := slices.Collect(maps.Keys(groups))
 	perPath := len(samples) / len(paths)
-	for round := range rounds {
-		progress(round+1, rounds)
+	for round := range r.size.Rounds {
+		progress(round+1, r.size.Rounds)
 		for _, g := range rand.Perm(len(names)) {
 			members := groups[names[g]]
 			for _, m := range rand.Perm(len(members)) {
@@ -111,7 +123,8 @@ func (t *topology) paths() ([]Path, error) {
 	add(t.raw(PathRaw))
 	add(t.routed(PathRouted, PathRaw))
 	add(t.limit(PathLimit, PathRaw))
-	add(t.local(PathLocal, PathRaw))
+	add(t.local(PathLocal, PathRaw, node.GroupOpen))
+	add(t.local(PathPolicy, PathRaw, node.GroupPorts))
 	add(t.kernelApart(PathRoutedApart, false))
 	add(t.apart(PathNative, PathRoutedApart, false))
 	add(t.kernelApart(PathTunnelRouting, true))
@@ -123,6 +136,7 @@ func (t *topology) paths() ([]Path, error) {
 type runner struct {
 	args    Args
 	cpu     int
+	size    Size
 	servers []*exec.Cmd
 }
 
@@ -158,7 +172,7 @@ func (r *runner) serve(p Path, m Mode) error {
 }
 
 func (r *runner) call(ctx context.Context, p Path, m Mode, is6 bool) (float64, error) {
-	cmd := child(ctx, r.args.Client, string(m), strconv.Itoa(r.cpu), p.addrs[is6].String(), duration.String())
+	cmd := child(ctx, r.args.Client, string(m), strconv.Itoa(r.cpu), p.addrs[is6].String(), r.size.Duration.String())
 	var out strings.Builder
 	cmd.Stdout = &out
 	if err := p.client.Start(cmd); err != nil {

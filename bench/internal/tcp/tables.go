@@ -8,14 +8,14 @@ import (
 )
 
 // Tables gives the tables of a document.
-func Tables(samples []Sample) []report.Table {
+func Tables(samples []Sample, size Size) []report.Table {
 	local := report.Table{
-		Title: fmt.Sprintf("Pods of one node: median of %d rounds of %s, and the median of the rounds' ratios to the veth pair. A rate is that of the round's median round trip or connect.", rounds, duration),
+		Title: fmt.Sprintf("Pods of one node: median of %d rounds of %s, and the median of the rounds' ratios to the veth pair. A rate is that of the round's median round trip or connect.", size.Rounds, size.Duration),
 	}
 	apart := report.Table{
 		Title: "Pods of two nodes, whose namespaces a veth pair joins: the same, with ratios to the kernel's own routing, or its own VXLAN.",
 	}
-	fill(&local, samples, []string{PathRaw, PathRouted, PathLimit, PathLocal})
+	fill(&local, samples, []string{PathRaw, PathRouted, PathLimit, PathLocal, PathPolicy})
 	goalRow := []string{"goal", "≥ 0.94", "", "≥ 0.92", "", "≥ 0.97", ""}
 	peerRow := []string{"Cilium 1.20-dev, IPv4", "0.97", "–", "0.90", "–", "–", "–"}
 	local.Add(goalRow...)

@@ -196,8 +196,8 @@ func redirect(in *netlab.Namespace, from, to string) (l link.Link, _ error) {
 	return l, nil
 }
 
-// local joins two pods by one node of Placid's.
-func (t *topology) local(name, base string) (Path, error) {
+// local joins two pods of a group by one node of Placid's.
+func (t *topology) local(name, base string, group node.Group) (Path, error) {
 	ns, err := t.make(4)
 	if err != nil {
 		return Path{}, err
@@ -205,7 +205,9 @@ func (t *topology) local(name, base string) (Path, error) {
 	if err := netlab.Join(node.Side(ns[2], 1), node.Side(ns[3], 2)); err != nil {
 		return Path{}, err
 	}
-	spec := node.Spec{Self: node.Describe(1), Device: node.Device, Pods: []node.Pod{pod(ns[0], 1, 1), pod(ns[1], 1, 2)}}
+	spec := node.Spec{
+		Self: node.Describe(1), Device: node.Device, Group: group, Pods: []node.Pod{pod(ns[0], 1, 1), pod(ns[1], 1, 2)},
+	}
 	if err := t.spawn(ns[2], spec); err != nil {
 		return Path{}, err
 	}
