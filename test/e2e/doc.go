@@ -1,6 +1,6 @@
 // Package e2e tests Placid in a real Kubernetes: the labs of test/lab, with
 // kubelets, containerd and pods. `make test-cluster` runs it; it needs root and
-// takes less than ten minutes.
+// takes about seven minutes.
 //
 // Two labs run side by side, one a routing mode and IPAM mode; their tests go in
 // a fixed order, because the later ones restart agents and take Placid away.
