@@ -81,7 +81,7 @@ func Key(labels map[string]string, namedPorts []state.NamedPort) string {
 func portsText(ports []state.NamedPort) string {
 	parts := make([]string, 0, len(ports))
 	for _, p := range sortedPorts(ports) {
-		parts = append(parts, p.Name+"."+protocolName(p.Protocol)+"."+strconv.Itoa(int(p.Port)))
+		parts = append(parts, p.Name+"."+p.Protocol.String()+"."+strconv.Itoa(int(p.Port)))
 	}
 	return strings.Join(parts, "_")
 }
@@ -91,18 +91,4 @@ func sortedPorts(ports []state.NamedPort) []state.NamedPort {
 		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Protocol, b.Protocol), cmp.Compare(a.Port, b.Port))
 	})
 	return slices.Compact(out)
-}
-
-func protocolName(p state.Protocol) string {
-	switch p {
-	case state.ProtocolAny:
-		return "ANY"
-	case state.ProtocolTCP:
-		return "TCP"
-	case state.ProtocolUDP:
-		return "UDP"
-	case state.ProtocolSCTP:
-		return "SCTP"
-	}
-	return strconv.Itoa(int(p))
 }

@@ -109,7 +109,7 @@ func stripPod(in any) (any, error) {
 	var named []corev1.ContainerPort
 	for _, p := range k8s.PodRow(pod).NamedPorts {
 		named = append(named, corev1.ContainerPort{
-			Name: shared(p.Name), Protocol: corev1.Protocol(protocolName(p.Protocol)), ContainerPort: int32(p.Port),
+			Name: shared(p.Name), Protocol: corev1.Protocol(p.Protocol.String()), ContainerPort: int32(p.Port),
 		})
 	}
 	if named != nil {

@@ -13,7 +13,6 @@ import (
 	"strconv"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -208,7 +207,7 @@ func newIdentity(number uint32, labels map[string]string, ports []state.NamedPor
 		id.Labels = map[string]string{} // the API wants the field
 	}
 	for _, p := range ports {
-		id.NamedPorts = append(id.NamedPorts, v1alpha1.NamedPort{Name: p.Name, Protocol: protocolName(p.Protocol), Port: int32(p.Port)})
+		id.NamedPorts = append(id.NamedPorts, v1alpha1.NamedPort{Name: p.Name, Protocol: p.Protocol.String(), Port: int32(p.Port)})
 	}
 	return id
 }
@@ -221,15 +220,4 @@ func rowOf(id *v1alpha1.PlacidIdentity) (row state.Identity, key string, err err
 		return row, "", fmt.Errorf("PlacidIdentity %s: %w", id.Name, err)
 	}
 	return row, identity.Key(row.Labels, row.NamedPorts), nil
-}
-
-func protocolName(p state.Protocol) string {
-	switch p {
-	case state.ProtocolUDP:
-		return string(corev1.ProtocolUDP)
-	case state.ProtocolSCTP:
-		return string(corev1.ProtocolSCTP)
-	default:
-		return string(corev1.ProtocolTCP)
-	}
 }

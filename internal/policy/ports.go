@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/placid-net/placid/internal/state"
@@ -142,7 +141,7 @@ func (p ports) String() string {
 		out = append(out, r.String())
 	}
 	for _, n := range p.names {
-		out = append(out, fmt.Sprintf("name:%s/%s", plain(n.name), protocolName(n.protocol)))
+		out = append(out, fmt.Sprintf("name:%s/%s", plain(n.name), n.protocol.String()))
 	}
 	return strings.Join(out, " ")
 }
@@ -151,19 +150,11 @@ func (p ports) String() string {
 func (r PortRange) String() string {
 	switch {
 	case r.First == 0 && r.Last == 65535:
-		return protocolName(r.Protocol)
+		return r.Protocol.String()
 	case r.First == r.Last:
-		return fmt.Sprintf("%d/%s", r.First, protocolName(r.Protocol))
+		return fmt.Sprintf("%d/%s", r.First, r.Protocol.String())
 	}
-	return fmt.Sprintf("%d-%d/%s", r.First, r.Last, protocolName(r.Protocol))
-}
-
-func protocolName(p state.Protocol) string {
-	name, ok := map[state.Protocol]string{state.ProtocolTCP: "TCP", state.ProtocolUDP: "UDP", state.ProtocolSCTP: "SCTP"}[p]
-	if !ok {
-		return strconv.Itoa(int(p))
-	}
-	return name
+	return fmt.Sprintf("%d-%d/%s", r.First, r.Last, r.Protocol.String())
 }
 
 // digest is the first eight bytes of SHA-256 of a text.

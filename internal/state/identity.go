@@ -3,6 +3,7 @@ package state
 import (
 	"net/netip"
 	"slices"
+	"strconv"
 	"time"
 )
 
@@ -33,6 +34,22 @@ const (
 	ProtocolUDP  Protocol = 17
 	ProtocolSCTP Protocol = 132
 )
+
+// String gives the protocol's name as Kubernetes writes it, "ANY", or the number
+// of a protocol that policies do not know.
+func (p Protocol) String() string {
+	switch p {
+	case ProtocolAny:
+		return "ANY"
+	case ProtocolTCP:
+		return "TCP"
+	case ProtocolUDP:
+		return "UDP"
+	case ProtocolSCTP:
+		return "SCTP"
+	}
+	return strconv.Itoa(int(p))
+}
 
 // NamedPort is a port that a pod's containers give a name to.
 type NamedPort struct {

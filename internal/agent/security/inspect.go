@@ -191,7 +191,7 @@ func (v view) ports(list policy.PortsID) []string {
 }
 
 func portsText(r policy.PortRange) string {
-	protocol := protocolText(r.Protocol)
+	protocol := r.Protocol.String()
 	switch {
 	case r.First == 0 && r.Last == 1<<16-1:
 		return protocol
@@ -199,18 +199,4 @@ func portsText(r policy.PortRange) string {
 		return fmt.Sprintf("%d/%s", r.First, protocol)
 	}
 	return fmt.Sprintf("%d-%d/%s", r.First, r.Last, protocol)
-}
-
-func protocolText(p state.Protocol) string {
-	switch p {
-	case state.ProtocolTCP:
-		return "TCP"
-	case state.ProtocolUDP:
-		return "UDP"
-	case state.ProtocolSCTP:
-		return "SCTP"
-	case state.ProtocolAny:
-		return "any"
-	}
-	return strconv.Itoa(int(p))
 }
