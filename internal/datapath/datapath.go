@@ -37,7 +37,7 @@ type Datapath struct {
 	eithers    eithers
 	settings   *settings
 	securities *securities
-	additive   additive
+	additive   atomic.Bool
 	policy     *policyWriter
 	conntrack  *conntrack.Collector
 	counter    *conntrack.Counter
@@ -80,7 +80,7 @@ func (d *Datapath) Open() error {
 	if err = routerSysctls(d.node.cfg.IPv4, d.node.cfg.IPv6, d.node.devices); err != nil {
 		return err
 	}
-	if d.node.hz, err = clockHz(); err != nil {
+	if d.node.hz, err = conntrack.HZ(); err != nil {
 		return err
 	}
 	if d.loader, err = loader.Open(d.node.cfg.BPFRoot, d.node.constants(), d.node.cfg.Tables.sizes()); err != nil {

@@ -69,12 +69,11 @@ func (d *Datapath) makeLoops() error {
 	if err != nil {
 		return err
 	}
-	revokes := revoke{d.settings, d.securities}
-	endpointOps := endpointOps{d.endpointTable(), revokes, &d.additive}
+	endpointOps := endpointOps{d.endpointTable(), d.settings, &d.additive}
 	identityOps := identityOps{
 		tableOps[netip.Addr, uint32, abi.CIdentityKey, abi.CIdentityEntry]{
 			IdentityMap, d.loader.Map(IdentityMap).Table, identityCodec(),
-		}, revokes,
+		}, d.settings, d.securities,
 	}
 	ipcacheOps := tableOps[netip.Prefix, netip.Addr, abi.CIpcacheKey, abi.CIpcacheEntry]{
 		IPCacheMap, d.loader.Map(IPCacheMap).Table, ipcacheCodec(),

@@ -24,9 +24,12 @@ type PolicyProblem struct {
 	Set   policy.SetID
 	Names []string // policies that isolate with it, "namespace/name"
 	// Endpoints should be under the set and are not: under their last one, or
-	// closed when they had none. Empty when the set is in force and lacks entries.
+	// closed when they had none. Empty when the set is in force and lacks entries;
+	// Names is empty then too.
 	Endpoints []uint32
 	Err       error
+
+	refused bool // the set is not in force
 }
 
 // policyWriter keeps the tables of policy sets. Its order of writes lets no
@@ -107,11 +110,11 @@ func (d *Datapath) ApplyPolicy(ctx context.Context, u policy.Update) error {
 		errs = append(errs, w.install(ctx, u.Sets[id]))
 	}
 	errs = append(errs, w.grow(ctx, u.Grown), d.addCIDRs(ctx, u.CIDRs))
-	d.additive.set(!u.Revokes)
+	d.additive.Store(!u.Revokes)
 	for _, id := range slices.Sorted(maps.Keys(u.Endpoints)) {
 		errs = append(errs, d.assign(ctx, id, u.Endpoints[id]))
 	}
-	d.additive.set(false)
+	d.additive.Store(false)
 	dropped := w.unused(d.securities.all(), u.DroppedSets)
 	if len(u.Shrunk)+len(dropped)+len(u.DroppedCIDRs)+len(u.DroppedPorts) > 0 {
 		// A program that runs now may hold the name of a set: wait for it.
@@ -175,7 +178,8 @@ func waitForPrograms() error {
 	return nil
 }
 
-// install writes a whole set, or nothing of it.
+// install writes a whole set, or refuses it: before the first write, when the
+// table has no room for it.
 func (w *policyWriter) install(ctx context.Context, set *policy.Set) error {
 	delete(w.problems, set.ID)
 	have := w.installed[set.ID]
@@ -211,8 +215,10 @@ func (w *policyWriter) install(ctx context.Context, set *policy.Set) error {
 	return nil
 }
 
+// refuse leaves a set as it is. What the kernel took of it before it had no room
+// is used by nobody, and completed or removed by the next SyncPolicy.
 func (w *policyWriter) refuse(set *policy.Set, err error) {
-	w.problems[set.ID] = &PolicyProblem{Set: set.ID, Names: slices.Clone(set.Names), Err: err}
+	w.problems[set.ID] = &PolicyProblem{Set: set.ID, Names: slices.Clone(set.Names), Err: err, refused: true}
 }
 
 // listsInstalled tells why a set's lists of ports are not all in the kernel.
@@ -229,17 +235,15 @@ func (w *policyWriter) listsInstalled(set *policy.Set) error {
 func (w *policyWriter) grow(ctx context.Context, grown map[policy.EntryKey]policy.Entry) error {
 	var errs []error
 	for key, e := range grown {
-		if w.installed[key.Set] == nil && w.problems[key.Set] != nil {
-			continue // not in force: it is written when there is room for all of it
+		p := w.problems[key.Set]
+		if p != nil && p.refused {
+			continue // it is written when there is room for all of it
 		}
 		if w.installed[key.Set] == nil {
 			w.installed[key.Set] = map[policy.PeerID]policy.PortsID{}
 		}
 		if err := w.put(ctx, key, e.Ports); err != nil {
-			if w.problems[key.Set] == nil {
-				w.problems[key.Set] = &PolicyProblem{Set: key.Set}
-			}
-			w.problems[key.Set].Err = err
+			w.problems[key.Set] = &PolicyProblem{Set: key.Set, Err: err}
 			errs = append(errs, err)
 		}
 	}
@@ -301,7 +305,7 @@ func (d *Datapath) assign(ctx context.Context, endpoint uint32, want policy.Endp
 // its last one where that does not fit, and none but the closed one if it had none.
 func (w *policyWriter) inForce(endpoint uint32, want, last policy.SetID) policy.SetID {
 	p := w.problems[want]
-	if p == nil {
+	if p == nil || !p.refused {
 		return want
 	}
 	if !slices.Contains(p.Endpoints, endpoint) {

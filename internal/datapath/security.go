@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 
 	"github.com/placid-net/placid/internal/datapath/abi"
 	"github.com/placid-net/placid/internal/policy"
@@ -108,46 +109,13 @@ func (d *Datapath) applyEndpoint(ctx context.Context, ep state.Endpoint) error {
 	return errors.Join(errs...)
 }
 
-// revoke is what the operations of a table call when a change of theirs can take
-// a permission away. It moves the epoch; later when that is not urgent.
-type revoke struct {
-	settings   *settings
-	securities *securities
-}
-
-// now is for a change that an existing flow could profit from.
-func (r revoke) now() error {
-	return r.settings.bump()
-}
-
-// soon is for what can only matter to somebody who reuses an address.
-func (r revoke) soon() { r.settings.bumpSoon() }
-
 // endpointOps writes the endpoint map, and moves the epoch where flows remember
 // what is no longer so.
 type endpointOps struct {
 	tableOps[netip.Addr, endpointRow, abi.CEndpointKey, abi.CEndpoint]
-	revoke revoke
-	// additive is held by who changes sets and knows that nothing is taken away.
-	additive *additive
-}
-
-// additive tells that changes of sets only add permissions at the moment.
-type additive struct {
-	mu sync.Mutex
-	on bool
-}
-
-func (a *additive) set(on bool) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.on = on
-}
-
-func (a *additive) get() bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.on
+	settings *settings
+	// additive tells that changes of sets only add permissions at the moment.
+	additive *atomic.Bool
 }
 
 // Update writes the row.
@@ -159,8 +127,8 @@ func (o endpointOps) Update(ctx context.Context, addr netip.Addr, row endpointRo
 	if err := o.tableOps.Update(ctx, addr, row); err != nil {
 		return err
 	}
-	if takesAway(old, had, row, o.additive.get()) {
-		return o.revoke.now()
+	if takesAway(old, had, row, o.additive.Load()) {
+		return o.settings.bump()
 	}
 	return nil
 }
@@ -174,7 +142,7 @@ func (o endpointOps) Delete(ctx context.Context, addr netip.Addr) error {
 	if err := o.tableOps.Delete(ctx, addr); err != nil || !had {
 		return err
 	}
-	return o.revoke.now()
+	return o.settings.bump()
 }
 
 // Prune compares the map with desired and changes only what differs.
@@ -195,7 +163,8 @@ func takesAway(old endpointRow, had bool, row endpointRow, additive bool) bool {
 // identityOps writes the identity map.
 type identityOps struct {
 	tableOps[netip.Addr, uint32, abi.CIdentityKey, abi.CIdentityEntry]
-	revoke revoke
+	settings   *settings
+	securities *securities
 }
 
 // Update writes the row.
@@ -207,8 +176,8 @@ func (o identityOps) Update(ctx context.Context, addr netip.Addr, identity uint3
 	if err := o.tableOps.Update(ctx, addr, identity); err != nil {
 		return err
 	}
-	if had && old != identity && o.revoke.securities.isolated() {
-		return o.revoke.now()
+	if had && old != identity && o.securities.isolated() {
+		return o.settings.bump()
 	}
 	return nil
 }
@@ -218,8 +187,9 @@ func (o identityOps) Delete(ctx context.Context, addr netip.Addr) error {
 	if err := o.tableOps.Delete(ctx, addr); err != nil {
 		return err
 	}
-	if o.revoke.securities.isolated() {
-		o.revoke.soon()
+	// It can matter only to who gets the address next.
+	if o.securities.isolated() {
+		o.settings.bumpSoon()
 	}
 	return nil
 }

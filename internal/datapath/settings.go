@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
-	"golang.org/x/sys/unix"
 
 	"github.com/placid-net/placid/internal/datapath/abi"
 )
@@ -40,18 +39,6 @@ type settings struct {
 	mu    sync.Mutex
 	value abi.CSettings
 	soon  chan struct{} // asks run for a bump
-}
-
-// clockHz finds how many jiffies a second of this kernel has.
-func clockHz() (uint32, error) {
-	var res unix.Timespec
-	if err := unix.ClockGetres(unix.CLOCK_MONOTONIC_COARSE, &res); err != nil {
-		return 0, fmt.Errorf("read the resolution of the coarse clock: %w", err)
-	}
-	if res.Nano() <= 0 {
-		return 0, fmt.Errorf("the coarse clock has a resolution of %d ns", res.Nano())
-	}
-	return uint32(math.Round(float64(time.Second) / float64(res.Nano()))), nil
 }
 
 // openSettings keeps the epoch that it finds: flows were judged in it.
