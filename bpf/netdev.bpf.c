@@ -2,7 +2,8 @@
 /*
  * from_netdev, to_netdev: tcx ingress and egress of the node's native devices.
  * from_netdev takes what is for a pod of this node; everything else is the
- * stack's. to_netdev sees all that leaves the node and counts it.
+ * stack's, as long as no service has its address and port. to_netdev sees all
+ * that leaves the node, and translates what the node itself answers.
  */
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
@@ -23,22 +24,27 @@ static __noinline int from_netdev_slow(struct __sk_buff *ctx, struct scratch *s,
 {
 	struct packet *p = &s->packet;
 	struct endpoint *target = table_lookup(&endpoint_map, &p->dst);
+	bool pod = target && !(target->flags & (ENDPOINT_HOST | ENDPOINT_LINK_LOCAL));
 	int verdict;
 
-	if (target && !(target->flags & (ENDPOINT_HOST | ENDPOINT_LINK_LOCAL))) {
+	if (pod && reason)
+		return drop(ctx, HOOK_FROM_NETDEV, reason);
+	/* What the node itself gets, or no router passes on, is judged by its stack. */
+	if (reason || is_multicast(p) || (target && target->flags & ENDPOINT_LINK_LOCAL))
+		return to_stack(ctx, HOOK_FROM_NETDEV);
+	if (is_routable_source(p)) {
+		identify(&s->src, NULL, &p->src);
+		reason = resolve(ctx, s, HOOK_FROM_NETDEV, target);
 		if (reason)
-			return drop(ctx, HOOK_FROM_NETDEV, reason);
-		if (is_routable_source(p)) {
+			return refuse(ctx, s, HOOK_FROM_NETDEV, reason);
+		if (s->translated || pod) {
 			/* Who lives here does not come from there. */
 			if (table_lookup(&endpoint_map, &p->src))
 				return drop(ctx, HOOK_FROM_NETDEV, DROP_INVALID_SOURCE);
-			identify(&s->src, NULL, &p->src);
-			identify(&s->dst, target, &p->dst);
 			return track_and_send(ctx, s, HOOK_FROM_NETDEV);
 		}
 	}
-	/* What the node itself gets, or no router passes on, is judged by its stack. */
-	if (!target && !reason && !is_multicast(p) && is_vacant(ctx, p, HOOK_FROM_NETDEV, &verdict))
+	if (!target && is_vacant(ctx, s, HOOK_FROM_NETDEV, &verdict))
 		return verdict;
 	return to_stack(ctx, HOOK_FROM_NETDEV);
 }
@@ -50,12 +56,11 @@ int from_netdev(struct __sk_buff *ctx)
 	enum reason reason;
 	struct scratch *scratch = scratch_get();
 	struct packet *p;
-	struct flow *f;
+	__u8 side;
 
 	if (!scratch)
 		return drop(ctx, HOOK_FROM_NETDEV, DROP_INVALID_PACKET); /* never: see scratch.h */
 	p = &scratch->packet;
-	f = &scratch->flow;
 	/* Other protocols, tagged frames and other hosts' frames are not for pods. */
 	if (ctx->vlan_present || ctx->pkt_type != PACKET_HOST ||
 	    (ctx->protocol != bpf_htons(ETH_P_IP) && ctx->protocol != bpf_htons(ETH_P_IPV6)))
@@ -66,12 +71,11 @@ int from_netdev(struct __sk_buff *ctx)
 		return drop(ctx, HOOK_FROM_NETDEV, reason);
 
 	if (!reason && is_plain(p)) {
-		flow_of(p, f);
 		e = ct_established(scratch);
-		if (e && is_elsewhere(&e->way[f->side & 1])) {
-			ct_pass(e, f, p);
-			return send_on(ctx, p, HOOK_FROM_NETDEV, &e->way[!f->side]);
-		}
+		side = scratch->flow.side & 1;
+		if (e && is_elsewhere(&e->way[side]))
+			return send_on(ctx, scratch, HOOK_FROM_NETDEV, &e->way[!side],
+				       ct_pass(ctx, scratch, HOOK_FROM_NETDEV, e));
 	}
 	return from_netdev_slow(ctx, scratch, reason);
 }
@@ -79,6 +83,20 @@ int from_netdev(struct __sk_buff *ctx)
 SEC("tcx/egress")
 int to_netdev(struct __sk_buff *ctx)
 {
+	struct scratch *scratch = scratch_get();
+	enum reason reason;
+
+	/* What came in by a device was translated there. */
+	if (config.services && !ctx->ingress_ifindex && scratch &&
+	    (ctx->protocol == bpf_htons(ETH_P_IP) || ctx->protocol == bpf_htons(ETH_P_IPV6))) {
+		linearise_headers(ctx);
+		/* What the node's stack sends is not judged here. */
+		if (!parse_packet(ctx, &scratch->packet)) {
+			reason = answer_from_host(ctx, scratch, HOOK_TO_NETDEV);
+			if (reason)
+				return drop(ctx, HOOK_TO_NETDEV, reason);
+		}
+	}
 	return forwarded(ctx, HOOK_TO_NETDEV, TC_ACT_UNSPEC);
 }
 

@@ -22,24 +22,27 @@ static __noinline int from_overlay_slow(struct __sk_buff *ctx, struct scratch *s
 {
 	struct packet *p = &s->packet;
 	struct endpoint *target;
+	enum reason reason;
 	int verdict;
 
 	if (!is_routable_source(p))
 		return drop(ctx, HOOK_FROM_OVERLAY, DROP_INVALID_SOURCE);
 	target = table_lookup(&endpoint_map, &p->dst);
 	if (!target)
-		return is_vacant(ctx, p, HOOK_FROM_OVERLAY, &verdict) ?
+		return is_vacant(ctx, s, HOOK_FROM_OVERLAY, &verdict) ?
 			       verdict :
 			       drop(ctx, HOOK_FROM_OVERLAY, DROP_STALE_TARGET);
 	if (target->flags & ENDPOINT_LINK_LOCAL)
 		return drop(ctx, HOOK_FROM_OVERLAY, DROP_UNKNOWN_TARGET);
-	if (target->flags & ENDPOINT_HOST)
+	identify(&s->src, NULL, &p->src);
+	reason = resolve(ctx, s, HOOK_FROM_OVERLAY, target);
+	if (reason)
+		return refuse(ctx, s, HOOK_FROM_OVERLAY, reason);
+	if (target->flags & ENDPOINT_HOST && !s->translated)
 		return to_stack(ctx, HOOK_FROM_OVERLAY);
 	/* Who lives here does not come from there. */
 	if (table_lookup(&endpoint_map, &p->src))
 		return drop(ctx, HOOK_FROM_OVERLAY, DROP_INVALID_SOURCE);
-	identify(&s->src, NULL, &p->src);
-	identify(&s->dst, target, &p->dst);
 	return track_and_send(ctx, s, HOOK_FROM_OVERLAY);
 }
 
@@ -52,12 +55,11 @@ int from_overlay(struct __sk_buff *ctx)
 	enum reason reason;
 	struct scratch *scratch = scratch_get();
 	struct packet *p;
-	struct flow *f;
+	__u8 side;
 
 	if (!scratch)
 		return drop(ctx, HOOK_FROM_OVERLAY, DROP_INVALID_PACKET); /* never: see scratch.h */
 	p = &scratch->packet;
-	f = &scratch->flow;
 	if (bpf_skb_get_tunnel_key(ctx, &key, sizeof(key), flags))
 		return drop(ctx, HOOK_FROM_OVERLAY, DROP_NO_TUNNEL_KEY);
 	if (key.tunnel_id != config.tunnel_vni)
@@ -67,12 +69,11 @@ int from_overlay(struct __sk_buff *ctx)
 	if (reason)
 		return drop(ctx, HOOK_FROM_OVERLAY, reason);
 	if (is_plain(p)) {
-		flow_of(p, f);
 		e = ct_established(scratch);
-		if (e && is_elsewhere(&e->way[f->side & 1])) {
-			ct_pass(e, f, p);
-			return send_on(ctx, p, HOOK_FROM_OVERLAY, &e->way[!f->side]);
-		}
+		side = scratch->flow.side & 1;
+		if (e && is_elsewhere(&e->way[side]))
+			return send_on(ctx, scratch, HOOK_FROM_OVERLAY, &e->way[!side],
+				       ct_pass(ctx, scratch, HOOK_FROM_OVERLAY, e));
 	}
 	return from_overlay_slow(ctx, scratch);
 }
@@ -99,6 +100,9 @@ int to_overlay(struct __sk_buff *ctx)
 	remote = ipcache_lookup(&p->dst);
 	if (!remote)
 		return drop(ctx, HOOK_TO_OVERLAY, DROP_NO_TUNNEL_ENDPOINT);
+	reason = answer_from_host(ctx, scratch, HOOK_TO_OVERLAY);
+	if (reason)
+		return drop(ctx, HOOK_TO_OVERLAY, reason);
 	if (set_tunnel(ctx, remote) || set_overlay_macs(ctx))
 		return drop(ctx, HOOK_TO_OVERLAY, DROP_WRITE_ERROR);
 	return forwarded(ctx, HOOK_TO_OVERLAY, TC_ACT_UNSPEC);

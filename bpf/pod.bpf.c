@@ -60,7 +60,9 @@ static __noinline int from_pod_slow(struct __sk_buff *ctx, struct scratch *s)
 	if (is_multicast(p) || is_link_local6(&p->dst) || source->flags & ENDPOINT_LINK_LOCAL)
 		return on_link(ctx, p);
 	identify(&s->src, source, &p->src);
-	identify(&s->dst, table_lookup(&endpoint_map, &p->dst), &p->dst);
+	reason = resolve(ctx, s, HOOK_FROM_POD, table_lookup(&endpoint_map, &p->dst));
+	if (reason)
+		return refuse(ctx, s, HOOK_FROM_POD, reason);
 	return track_and_send(ctx, s, HOOK_FROM_POD);
 }
 
@@ -71,12 +73,11 @@ int from_pod(struct __sk_buff *ctx)
 	enum reason reason;
 	struct scratch *scratch = scratch_get();
 	struct packet *p;
-	struct flow *f;
+	__u8 side;
 
 	if (!scratch)
 		return drop(ctx, HOOK_FROM_POD, DROP_INVALID_PACKET); /* never: see scratch.h */
 	p = &scratch->packet;
-	f = &scratch->flow;
 	if (ctx->vlan_present)
 		return drop(ctx, HOOK_FROM_POD, DROP_VLAN);
 	linearise_headers(ctx);
@@ -87,12 +88,11 @@ int from_pod(struct __sk_buff *ctx)
 		return drop(ctx, HOOK_FROM_POD, reason);
 
 	if (is_plain(p)) {
-		flow_of(p, f);
 		e = ct_established(scratch);
-		if (e && is_sender(ctx, &e->way[f->side & 1])) {
-			ct_pass(e, f, p);
-			return send_on(ctx, p, HOOK_FROM_POD, &e->way[!f->side]);
-		}
+		side = scratch->flow.side & 1;
+		if (e && is_sender(ctx, &e->way[side]))
+			return send_on(ctx, scratch, HOOK_FROM_POD, &e->way[!side],
+				       ct_pass(ctx, scratch, HOOK_FROM_POD, e));
 	}
 	return from_pod_slow(ctx, scratch);
 }
@@ -102,6 +102,36 @@ static __always_inline int delivered(struct __sk_buff *ctx)
 	return forwarded(ctx, HOOK_TO_POD, TC_ACT_UNSPEC);
 }
 
+/* What the stack sends to the pod, translated where nat says so. */
+static __always_inline int translate_and_deliver(struct __sk_buff *ctx, struct scratch *s,
+						 const struct ct_nat *nat)
+{
+	if (nat && translate(ctx, s, nat))
+		return drop(ctx, HOOK_TO_POD, DROP_WRITE_ERROR);
+	return delivered(ctx);
+}
+
+static __noinline int to_pod_slow(struct __sk_buff *ctx, struct scratch *s)
+{
+	struct packet *p = &s->packet;
+	enum reason reason;
+	struct ct_entry *e;
+
+	identify(&s->src, table_lookup(&endpoint_map, &p->src), &p->src);
+	/* Whatever address it takes, what came in by no device is the node's own. */
+	if (!ctx->ingress_ifindex && !is_pod(&s->src))
+		s->src.identity = IDENTITY_HOST;
+	reason = resolve(ctx, s, HOOK_TO_POD, table_lookup(&endpoint_map, &p->dst));
+	if (reason)
+		return drop(ctx, HOOK_TO_POD, reason);
+	if (!is_pod(&s->dst) || s->dst.ep.ifindex != ctx->ifindex)
+		return drop(ctx, HOOK_TO_POD, DROP_STALE_TARGET);
+	reason = track(ctx, s, HOOK_TO_POD, &e);
+	if (reason)
+		return drop(ctx, HOOK_TO_POD, reason);
+	return translate_and_deliver(ctx, s, s->translated ? &s->nat : NULL);
+}
+
 SEC("tcx/egress")
 int to_pod(struct __sk_buff *ctx)
 {
@@ -109,12 +139,10 @@ int to_pod(struct __sk_buff *ctx)
 	enum reason reason;
 	struct scratch *scratch = scratch_get();
 	struct packet *p;
-	struct flow *f;
 
 	if (!scratch)
 		return drop(ctx, HOOK_TO_POD, DROP_INVALID_PACKET); /* never: see scratch.h */
 	p = &scratch->packet;
-	f = &scratch->flow;
 	if (ctx->protocol != bpf_htons(ETH_P_IP) && ctx->protocol != bpf_htons(ETH_P_IPV6))
 		return delivered(ctx); /* ARP: the stack's own question */
 	linearise_headers(ctx);
@@ -125,22 +153,12 @@ int to_pod(struct __sk_buff *ctx)
 	if (is_multicast(p) || is_link_local6(&p->src) || is_link_local6(&p->dst))
 		return delivered(ctx);
 	if (is_plain(p)) {
-		flow_of(p, f);
 		e = ct_established(scratch);
-		if (e) {
-			ct_pass(e, f, p);
-			return delivered(ctx);
-		}
+		if (e)
+			return translate_and_deliver(ctx, scratch,
+						     ct_pass(ctx, scratch, HOOK_TO_POD, e));
 	}
-	identify(&scratch->dst, table_lookup(&endpoint_map, &p->dst), &p->dst);
-	if (!is_pod(&scratch->dst) || scratch->dst.ep.ifindex != ctx->ifindex)
-		return drop(ctx, HOOK_TO_POD, DROP_STALE_TARGET);
-	identify(&scratch->src, table_lookup(&endpoint_map, &p->src), &p->src);
-	/* Whatever address it takes, what came in by no device is the node's own. */
-	if (!ctx->ingress_ifindex && !is_pod(&scratch->src))
-		scratch->src.identity = IDENTITY_HOST;
-	reason = track(ctx, scratch, HOOK_TO_POD, &e);
-	return reason ? drop(ctx, HOOK_TO_POD, reason) : delivered(ctx);
+	return to_pod_slow(ctx, scratch);
 }
 
 char __license[] SEC("license") = "Dual BSD/GPL";

@@ -10,6 +10,10 @@
  * packets write to them: entries are inserted only where there is none, state
  * changes by compare-and-swap only, and established entries are deleted by the
  * collector alone, which marks them dead first.
+ *
+ * A flow that is translated has two entries, twins (struct ct_nat): each
+ * direction meets one of them and needs no other. What one learns about the flow
+ * it tells the other, at once when its state changes and else now and then.
  */
 #pragma once
 
@@ -17,77 +21,15 @@
 #include <linux/in.h>
 #include <bpf/bpf_helpers.h>
 #include "count.h"
+#include "entry.h"
+#include "flow.h"
 #include "maps.h"
 #include "parse.h"
+#include "hash.h"
 #include "policy.h"
 #include "settings.h"
 
 #define EEXIST 17
-#define CT_TERMINAL (CT_DEAD | CT_MOVED)
-#define CT_FIN_BOTH (CT_FIN_ORIGIN | CT_FIN_REPLY)
-
-/* Any total order will do; IPv4 differs in the last word, so that comes first. */
-static __always_inline bool addr_less(const union addr *a, const union addr *b)
-{
-	if (a->w[3] != b->w[3])
-		return a->w[3] < b->w[3];
-	if (a->w[2] != b->w[2])
-		return a->w[2] < b->w[2];
-	if (a->w[1] != b->w[1])
-		return a->w[1] < b->w[1];
-	return a->w[0] < b->w[0];
-}
-
-static __always_inline bool addr_equal(const union addr *a, const union addr *b)
-{
-	return a->w[3] == b->w[3] && a->w[2] == b->w[2] && a->w[1] == b->w[1] && a->w[0] == b->w[0];
-}
-
-static __always_inline void flow_of(const struct packet *p, struct flow *f)
-{
-	f->key.proto = p->l4_proto;
-	__builtin_memset(f->key.pad, 0, sizeof(f->key.pad));
-	if (addr_less(&p->src, &p->dst) || (addr_equal(&p->src, &p->dst) && p->sport < p->dport)) {
-		f->side = 0;
-		f->key.addr[0] = p->src;
-		f->key.addr[1] = p->dst;
-		f->key.port[0] = p->sport;
-		f->key.port[1] = p->dport;
-	} else {
-		f->side = 1;
-		f->key.addr[0] = p->dst;
-		f->key.addr[1] = p->src;
-		f->key.port[0] = p->dport;
-		f->key.port[1] = p->sport;
-	}
-}
-
-static __always_inline bool ct_closing(__u32 flags)
-{
-	return flags & CT_RESET || (flags & CT_FIN_BOTH) == CT_FIN_BOTH;
-}
-
-static __always_inline __u32 ct_timeout(const struct settings *settings, __u8 proto, __u32 flags)
-{
-	if (proto != IPPROTO_TCP)
-		return settings->timeout[CT_TIMEOUT_ANY];
-	if (ct_closing(flags))
-		return settings->timeout[CT_TIMEOUT_TCP_FIN];
-	return settings->timeout[flags & CT_NON_SYN ? CT_TIMEOUT_TCP : CT_TIMEOUT_TCP_SYN];
-}
-
-/* Whether the entry still stands for a flow. */
-static __always_inline bool ct_alive(const struct settings *settings, const struct ct_entry *e,
-				     __u8 proto, __u32 flags)
-{
-	return !(flags & CT_TERMINAL) &&
-	       jiffies_since(settings, e->last) <= ct_timeout(settings, proto, flags);
-}
-
-static __always_inline __u64 ct_state(const struct ct_entry *e)
-{
-	return *(volatile __u64 *)&e->state;
-}
 
 /* Add flags to what state was a moment ago. One that another CPU ended stays as it is. */
 static __always_inline void ct_set_flags(struct ct_entry *e, __u64 state, __u32 flags)
@@ -108,6 +50,17 @@ static __always_inline void ct_touch(struct ct_entry *e)
 static __always_inline bool is_opening(const struct packet *p)
 {
 	return p->l4_proto == IPPROTO_TCP && (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
+}
+
+/* Whether a flow that is established is all there is to know about such a packet. */
+static __always_inline bool is_plain(const struct packet *p)
+{
+	if (p->fragment || is_opening(p))
+		return false;
+	if (p->l4_proto != IPPROTO_ICMP && p->l4_proto != IPPROTO_ICMPV6)
+		return true;
+	return is_echo_request(p->l4_proto, p->icmp_type) ||
+	       is_echo_reply(p->l4_proto, p->icmp_type);
 }
 
 /* The flags that a packet adds to a flow that has these. */
@@ -133,41 +86,116 @@ static __always_inline __u32 ct_progress(const struct packet *p, __u32 flags, __
 	return add;
 }
 
-static __always_inline struct ct_entry *ct_lookup(const struct ct_key *key)
+/* What twins share of their flags. */
+#define CT_SHARED (CT_REPLIED | CT_ASSURED | CT_NON_SYN | CT_FIN_ORIGIN | CT_FIN_REPLY | CT_RESET)
+
+/*
+ * Move an embryonic flow to its protocol's table. Where there is no room, or
+ * another CPU was faster, the entry that is there to use comes back.
+ */
+static __always_inline struct ct_entry *ct_promote(struct __sk_buff *ctx, struct scratch *s,
+						   enum hook hook, struct ct_key *key,
+						   struct ct_entry *e)
 {
-	if (key->proto == IPPROTO_TCP)
-		return table_lookup(&ct_tcp_map, key);
-	return table_lookup(&ct_any_map, key);
+	struct ct_entry *there;
+	__u32 slot = TABLE_CURRENT;
+	void *table, *embryonic;
+	long err;
+
+	table = key->proto == IPPROTO_TCP ? bpf_map_lookup_elem(&ct_tcp_map, &slot) :
+					    bpf_map_lookup_elem(&ct_any_map, &slot);
+	embryonic = bpf_map_lookup_elem(&ct_new_map, &slot);
+	if (!table || !embryonic)
+		return e;
+	s->entry = *e;
+	err = bpf_map_update_elem(table, key, &s->entry, BPF_NOEXIST);
+	if (err && err != -EEXIST) {
+		count(ctx, hook, REASON_CT_FULL);
+		return e;
+	}
+	there = bpf_map_lookup_elem(table, key);
+	if (!there || (__u32)ct_state(there) & CT_TERMINAL)
+		return e; /* a corpse on its way out: try again with the next packet */
+	bpf_map_delete_elem(embryonic, key);
+	return there;
+}
+
+/* Let the twin of a translated flow's entry know that the flow lives, and how far it has come. */
+__noinline int ct_tell_twin(struct __sk_buff *ctx, struct scratch *s, enum hook hook,
+			    struct ct_entry *e)
+{
+	const struct ct_nat *nat;
+	bool embryonic = false;
+	struct ct_entry *twin;
+	__u64 state;
+	__u32 flags;
+
+	if (!s || !e)
+		return 0;
+	nat = &e->nat;
+	flags = (__u32)ct_state(e) & CT_SHARED;
+	e->nat.synced = jiffies_now();
+	flow_between(&s->twin, &nat->addr[0], &nat->addr[1], nat->port[0], nat->port[1],
+		     s->packet.l4_proto);
+	twin = ct_lookup(&s->twin.key);
+	if (!twin || (__u32)ct_state(twin) & CT_TERMINAL) {
+		twin = table_lookup(&ct_new_map, &s->twin.key);
+		embryonic = true;
+	}
+	if (!twin)
+		return 0;
+	state = ct_state(twin);
+	if (!(state & CT_NAT))
+		return 0; /* another flow's: this one's was lost */
+	ct_set_flags(twin, state, (__u32)state | flags);
+	ct_touch(twin);
+	if (embryonic && ((__u32)state | flags) & CT_ASSURED)
+		ct_promote(ctx, s, hook, &s->twin.key, twin);
+	return 0;
 }
 
 /*
  * The fast path: the entry of an established flow that was judged by what is in
- * force now. One lookup, however many policies there are. NULL: ask ct_settle().
+ * force now. One lookup, however many policies and services there are. NULL: ask
+ * ct_settle().
  */
 static __always_inline struct ct_entry *ct_established(struct scratch *s)
 {
 	const struct settings *settings = settings_get();
-	struct ct_entry *e = ct_lookup(&s->flow.key);
+	struct ct_entry *e;
 	__u64 state;
 
+	flow_of(&s->packet, &s->flow);
+	e = ct_lookup(&s->flow.key);
 	s->absent = !e;
 	if (!e || !settings)
 		return NULL;
 	state = ct_state(e);
 	if (e->epoch != settings->epoch || !ct_alive(settings, e, s->packet.l4_proto, state))
 		return NULL;
+	if (state & CT_NAT && nat_side(state) != s->flow.side)
+		return NULL;
 	return e;
 }
 
-/* What the fast path writes, once the program knows that the packet may pass. */
-static __always_inline void ct_pass(struct ct_entry *e, const struct flow *f,
-				    const struct packet *p)
+/*
+ * What the fast path writes, once the program knows that the packet may pass.
+ * Returns how the packet is to be translated, or NULL.
+ */
+static __always_inline const struct ct_nat *ct_pass(struct __sk_buff *ctx, struct scratch *s,
+						    enum hook hook, struct ct_entry *e)
 {
 	__u64 state = ct_state(e);
-	__u32 add = ct_progress(p, state, f->side);
+	__u32 add = ct_progress(&s->packet, state, s->flow.side);
 
 	ct_set_flags(e, state, add);
 	ct_touch(e);
+	if (!(state & CT_NAT))
+		return NULL;
+	s->related = false;
+	if (add & ~(__u32)state || jiffies_now() - e->nat.synced > config.sync_jiffies)
+		ct_tell_twin(ctx, s, hook, e);
+	return &e->nat;
 }
 
 static __always_inline void pod_way(struct ct_way *way, const struct endpoint *ep)
@@ -193,17 +221,19 @@ static __always_inline void end_way(struct ct_way *way, const struct end *end)
 		way->kind = WAY_STACK;
 }
 
-/* Everything about a flow but its state, from its two ends as the packet has them. */
-static __always_inline void ct_describe(struct ct_entry *e, const struct scratch *s, __u32 epoch)
+/*
+ * Everything about a flow but its state, from its two real ends; side is the
+ * source's in the entry's key.
+ */
+static __always_inline void ct_describe(struct ct_entry *e, const struct scratch *s, __u8 side)
 {
-	__u8 side = s->flow.side & 1;
-
+	side &= 1;
 	e->identity[side] = s->src.identity;
 	e->identity[!side] = s->dst.identity;
 	end_way(&e->way[side], &s->src);
 	end_way(&e->way[!side], &s->dst);
 	e->last = jiffies_now();
-	e->epoch = epoch; /* last: who sees it may use the rest */
+	e->epoch = s->epoch; /* last: who sees it may use the rest */
 }
 
 /*
@@ -223,51 +253,30 @@ static __always_inline __u32 ct_judge(struct __sk_buff *ctx, struct scratch *s, 
 	return CT_AUDITED;
 }
 
-/*
- * Move a flow to its protocol's table. Where there is no room, or another CPU
- * was faster, the entry that is there to use comes back.
- */
-static __always_inline struct ct_entry *ct_promote(struct __sk_buff *ctx, struct scratch *s,
-						   enum hook hook, struct ct_entry *e)
+enum ct_outcome {
+	CT_DENIED,
+	CT_STAYED, /* where it was */
+	CT_PROMOTED, /* to its protocol's table */
+};
+
+/* A packet of a flow that is known. Not inlined, so that the verifier walks it once. */
+__noinline int ct_continue(struct __sk_buff *ctx, struct scratch *s, enum hook hook,
+			   struct ct_entry *e, bool embryonic)
 {
-	struct ct_key *key = &s->flow.key;
+	enum ct_outcome outcome = CT_STAYED;
+	__u32 flags, judged = 0;
 	struct ct_entry *there;
-	__u32 slot = TABLE_CURRENT;
-	void *table, *embryonic;
-	long err;
+	__u64 state;
 
-	table = key->proto == IPPROTO_TCP ? bpf_map_lookup_elem(&ct_tcp_map, &slot) :
-					    bpf_map_lookup_elem(&ct_any_map, &slot);
-	embryonic = bpf_map_lookup_elem(&ct_new_map, &slot);
-	if (!table || !embryonic)
-		return e;
-	s->entry = *e;
-	err = bpf_map_update_elem(table, key, &s->entry, BPF_NOEXIST);
-	if (err && err != -EEXIST) {
-		count(ctx, hook, REASON_CT_FULL);
-		return e;
-	}
-	there = bpf_map_lookup_elem(table, key);
-	if (!there || (__u32)ct_state(there) & CT_TERMINAL)
-		return e; /* a corpse on its way out: try again with the next packet */
-	bpf_map_delete_elem(embryonic, key);
-	return there;
-}
-
-/* A packet of a flow that is known. Returns NULL when policy does not allow it any more. */
-static __always_inline struct ct_entry *ct_continue(struct __sk_buff *ctx, struct scratch *s,
-						    enum hook hook, struct ct_entry *e,
-						    bool embryonic, __u32 epoch)
-{
-	__u64 state = ct_state(e);
-	__u32 flags = state, judged = 0;
-
-	if (e->epoch != epoch) {
+	if (!s || !e)
+		return CT_DENIED;
+	flags = state = ct_state(e);
+	if (e->epoch != s->epoch) {
 		if (!(flags & CT_FROM_HOST))
 			judged = ct_judge(ctx, s, hook, (flags & CT_ORIGIN) == s->flow.side);
 		if (judged & CT_DEAD)
-			return NULL;
-		ct_describe(e, s, epoch);
+			return CT_DENIED;
+		ct_describe(e, s, s->flow.side);
 		if ((flags ^ judged) & CT_AUDITED && !(flags & CT_TERMINAL)) {
 			flags ^= CT_AUDITED;
 			__sync_val_compare_and_swap(&e->state, state, state ^ CT_AUDITED);
@@ -277,48 +286,193 @@ static __always_inline struct ct_entry *ct_continue(struct __sk_buff *ctx, struc
 	flags |= ct_progress(&s->packet, flags, s->flow.side);
 	ct_set_flags(e, state, flags);
 	ct_touch(e);
-	if (embryonic && flags & CT_ASSURED)
-		return ct_promote(ctx, s, hook, e);
-	return e;
+	if (embryonic && flags & CT_ASSURED) {
+		there = ct_promote(ctx, s, hook, &s->flow.key, e);
+		if (there != e)
+			outcome = CT_PROMOTED;
+		e = there;
+	}
+	if (flags & CT_NAT)
+		ct_tell_twin(ctx, s, hook, e);
+	return outcome;
+}
+
+/* Begin a flow in an entry that an earlier one with the same key left. False: it is in use. */
+static __always_inline bool ct_begin_again(struct ct_entry *e, const struct scratch *s, __u8 side,
+					   __u32 flags, const struct ct_nat *nat)
+{
+	__u64 old = ct_state(e), state = (__u64)jiffies_now() << 32 | (flags & ~CT_NAT);
+
+	if ((__u32)old & CT_TERMINAL || __sync_val_compare_and_swap(&e->state, old, state) != old)
+		return false;
+	ct_describe(e, s, side);
+	if (flags & CT_NAT) {
+		e->nat = *nat;
+		ct_set_flags(e, state, flags);
+	}
+	return true;
+}
+
+/*
+ * Make the twin of a flow that is about to begin: the entry that answers meet.
+ * Returns false when its key is another flow's.
+ */
+__noinline int ct_begin_twin(struct scratch *s, __u32 flags)
+{
+	const struct settings *settings = settings_get();
+	struct ct_entry *e, *there;
+	struct ct_nat *nat;
+	__u32 slot = TABLE_CURRENT, state;
+	__u8 side;
+	void *table = bpf_map_lookup_elem(&ct_new_map, &slot);
+
+	if (!s || !table || !settings)
+		return false;
+	nat = &s->entry.nat;
+	flow_between(&s->twin, &s->nat.addr[0], &s->nat.addr[1], s->nat.port[0], s->nat.port[1],
+		     s->packet.l4_proto);
+	side = s->twin.side & 1;
+	flags &= ~(CT_ORIGIN | CT_NAT_SIDE);
+	flags |= CT_NAT | (side ? CT_ORIGIN : CT_NAT_SIDE);
+	__builtin_memset(&s->entry, 0, sizeof(s->entry));
+	s->entry.state = (__u64)jiffies_now() << 32 | flags;
+	nat->addr[0] = s->packet.dst;
+	nat->addr[1] = s->packet.src;
+	nat->port[0] = s->packet.dport;
+	nat->port[1] = s->packet.sport;
+	nat->service = s->nat.service;
+	nat->backend = s->nat.backend;
+	nat->synced = jiffies_now();
+	ct_describe(&s->entry, s, side);
+	there = ct_lookup(&s->twin.key);
+	if (!there && !bpf_map_update_elem(table, &s->twin.key, &s->entry, BPF_NOEXIST))
+		return true;
+	e = there ?: bpf_map_lookup_elem(table, &s->twin.key);
+	if (!e)
+		return false;
+	state = ct_state(e);
+	/* One of the same two faces is this flow's own, whatever became of it. */
+	if (!(state & CT_NAT && addr_equal(&e->nat.addr[0], &nat->addr[0]) &&
+	      addr_equal(&e->nat.addr[1], &nat->addr[1]) && e->nat.port[0] == nat->port[0] &&
+	      e->nat.port[1] == nat->port[1]) &&
+	    ct_alive(settings, e, s->packet.l4_proto, state) &&
+	    (s->masqueraded || !ct_closing(state)))
+		return false;
+	return ct_begin_again(e, s, side, flags, nat);
+}
+
+/* Where the search for a source port is. */
+struct port_search {
+	__u32 flags;
+	__u32 start;
+	bool found;
+};
+
+/* Ports are tried in steps that no others follow, so that there are no long runs of used ones. */
+#define PORT_STEP 7919
+
+static long ct_try_port(__u64 i, struct port_search *search)
+{
+	struct scratch *s = scratch_get();
+	__u32 ports = config.nat_ports, step = ports % PORT_STEP ? PORT_STEP : 1;
+
+	if (!s || !ports)
+		return 1;
+	s->nat.port[0] = bpf_htons(config.nat_port_first + (search->start + i * step) % ports);
+	search->found = ct_begin_twin(s, search->flags);
+	return search->found;
+}
+
+/*
+ * A source port that makes the twin's key its own. Every port is tried if need
+ * be. Not inlined, so that the verifier walks it once.
+ */
+__noinline int ct_find_port(struct scratch *s, __u32 flags)
+{
+	__u32 ports = config.nat_ports, words[6], hash, i;
+	struct port_search search = { .flags = flags };
+
+	if (!s || !ports)
+		return false;
+	for (i = 0; i < 4; i++)
+		words[i] = s->nat.addr[1].w[i];
+	words[4] = s->nat.port[1];
+	words[5] = s->packet.l4_proto;
+	hash = jhash6(words, config.hash_seed);
+	/* A search in vain is long: one in a while is enough. */
+	if (s->full_hash == hash && jiffies_now() - s->full_at <= config.sync_jiffies / 4)
+		return false;
+	search.start = bpf_get_prandom_u32() % ports;
+	bpf_loop(ports, ct_try_port, &search, 0);
+	if (!search.found) {
+		s->full_hash = hash;
+		s->full_at = jiffies_now();
+	}
+	return search.found;
+}
+
+/* The twin, with a source port where the source is masqueraded and has ports. */
+static __always_inline enum reason ct_begin_other(struct scratch *s, __u32 flags)
+{
+	__u8 proto = s->packet.l4_proto;
+	bool ports = proto == IPPROTO_TCP || proto == IPPROTO_UDP ||
+		     is_echo_request(proto, s->packet.icmp_type);
+
+	if (s->masqueraded && ports)
+		return ct_find_port(s, flags) ? REASON_FORWARDED : DROP_NAT_EXHAUSTED;
+	if (ct_begin_twin(s, flags))
+		return REASON_FORWARDED;
+	if (!ports)
+		return DROP_NAT_CONFLICT;
+	/* The client talks from this port to the backend already: it gets another one. */
+	return ct_find_port(s, flags) ? REASON_FORWARDED : DROP_NAT_CONFLICT;
 }
 
 /*
  * A packet of a flow that is new, or begins again, and was judged: e is what is
- * left of an earlier one with the same key, if there is something left.
+ * left of an earlier one with the same key, or NULL. Returns 0 when there is an
+ * entry now, e or a new one that is s->entry too; else the reason to drop the
+ * packet, or REASON_CT_RACED. Not inlined, so that the verifier walks it once.
  */
-static __always_inline struct ct_entry *ct_begin(struct scratch *s, struct ct_entry *e, __u32 flags,
-						 __u32 epoch, enum reason *reason)
+__noinline int ct_begin(struct scratch *s, struct ct_entry *e, __u32 flags)
 {
 	__u32 slot = TABLE_CURRENT;
-	__u64 state, old;
+	enum reason reason;
 	void *table;
+	__u8 side;
 
-	flags |= s->flow.side ? CT_ORIGIN : 0;
+	if (!s)
+		return DROP_INVALID_PACKET;
+	side = s->flow.side & 1;
+	flags |= side ? CT_ORIGIN : 0;
 	if (s->src.identity == IDENTITY_HOST)
 		flags |= CT_FROM_HOST;
-	flags |= ct_progress(&s->packet, flags, s->flow.side);
-	state = (__u64)jiffies_now() << 32 | flags;
-	*reason = REASON_CT_RACED;
-	if (e) {
-		old = ct_state(e);
-		if ((__u32)old & CT_TERMINAL ||
-		    __sync_val_compare_and_swap(&e->state, old, state) != old)
-			return NULL;
-		ct_describe(e, s, epoch);
-		return e;
+	flags |= ct_progress(&s->packet, flags, side);
+	if (s->translated) {
+		flags |= CT_NAT | (side ? CT_NAT_SIDE : 0) | (s->nat.service ? CT_SERVICE : 0);
+		reason = ct_begin_other(s, flags);
+		if (reason)
+			return reason;
+		s->nat.synced = jiffies_now();
 	}
+	if (e)
+		return ct_begin_again(e, s, side, flags, &s->nat) ? REASON_FORWARDED :
+								    REASON_CT_RACED;
 	table = bpf_map_lookup_elem(&ct_new_map, &slot);
 	if (!table)
-		return NULL;
+		return REASON_CT_RACED;
 	__builtin_memset(&s->entry, 0, sizeof(s->entry));
-	s->entry.state = state;
-	ct_describe(&s->entry, s, epoch);
-	if (bpf_map_update_elem(table, &s->flow.key, &s->entry, BPF_NOEXIST))
-		return NULL;
-	/* With both ways known there is nothing more to write. */
-	if (s->entry.way[0].kind != WAY_UNKNOWN && s->entry.way[1].kind != WAY_UNKNOWN)
-		return &s->entry;
-	return bpf_map_lookup_elem(table, &s->flow.key);
+	s->entry.state = (__u64)jiffies_now() << 32 | flags;
+	if (s->translated)
+		s->entry.nat = s->nat;
+	ct_describe(&s->entry, s, side);
+	if (!bpf_map_update_elem(table, &s->flow.key, &s->entry, BPF_NOEXIST))
+		return REASON_FORWARDED;
+	/* Another CPU has it: its translation is the one that counts. */
+	e = s->translated ? bpf_map_lookup_elem(table, &s->flow.key) : NULL;
+	if (e && ct_state(e) & CT_NAT)
+		s->nat = e->nat;
+	return REASON_CT_RACED;
 }
 
 /* Whether the packet belongs to what the entry says, or begins something of its own. */
@@ -334,6 +488,15 @@ static __always_inline bool ct_continues(const struct settings *settings, const 
 	       ((flags & CT_ORIGIN) == s->flow.side && !ct_closing(flags));
 }
 
+/* The entry with the packet's key, in whatever state, and in which table it is. */
+static __always_inline struct ct_entry *ct_known(const struct scratch *s, bool *embryonic)
+{
+	struct ct_entry *e = s->absent ? NULL : ct_lookup(&s->flow.key);
+
+	*embryonic = !e || (__u32)ct_state(e) & CT_TERMINAL;
+	return *embryonic ? table_lookup(&ct_new_map, &s->flow.key) : e;
+}
+
 /*
  * The entry of a packet that the fast path has none for: of a flow that is new,
  * half open, was judged before a permission was taken away, or begins again.
@@ -345,31 +508,41 @@ static __noinline struct ct_entry *ct_settle(struct __sk_buff *ctx, struct scrat
 {
 	const struct settings *settings = settings_get();
 	bool embryonic = false, opening = is_opening(&s->packet);
-	struct ct_entry *e = NULL;
-	__u32 epoch, flags = 0;
+	enum ct_outcome outcome;
+	struct ct_entry *e;
+	__u32 flags = 0;
 
 	*reason = DROP_POLICY;
 	if (!settings)
 		return NULL;
-	epoch = *(volatile __u32 *)&settings->epoch; /* before anything is judged */
+	s->epoch = *(volatile __u32 *)&settings->epoch; /* before anything is judged */
 	/* What is denied costs no look-up of flows: it is what floods consist of. */
 	if (opening)
 		flags = ct_judge(ctx, s, hook, true);
 	if (flags & CT_DEAD)
 		return NULL;
-	if (!s->absent)
-		e = ct_lookup(&s->flow.key);
-	if (e && ct_continues(settings, e, s))
-		return ct_continue(ctx, s, hook, e, false, epoch);
-	if (!e || (__u32)ct_state(e) & CT_TERMINAL) {
-		e = table_lookup(&ct_new_map, &s->flow.key);
-		embryonic = true;
+	e = ct_known(s, &embryonic);
+	if (e && ct_continues(settings, e, s)) {
+		/* Of twins, each is for the packets that it translates. */
+		if (!(ct_state(e) & CT_NAT) != !s->translated) {
+			*reason = DROP_NAT_CONFLICT;
+			return NULL;
+		}
+		outcome = ct_continue(ctx, s, hook, e, embryonic);
+		if (outcome == CT_DENIED)
+			return NULL;
+		return outcome == CT_STAYED ? e : ct_lookup(&s->flow.key) ?: e;
 	}
-	if (embryonic && e && ct_continues(settings, e, s))
-		return ct_continue(ctx, s, hook, e, true, epoch);
 	if (!opening)
 		flags = ct_judge(ctx, s, hook, true);
 	if (flags & CT_DEAD)
 		return NULL;
-	return ct_begin(s, e, flags, epoch, reason);
+	*reason = ct_begin(s, e, flags);
+	if (*reason || e)
+		return *reason ? NULL : e;
+	/* With both ways known there is nothing more to write. */
+	if (s->entry.way[0].kind != WAY_UNKNOWN && s->entry.way[1].kind != WAY_UNKNOWN)
+		return &s->entry;
+	e = table_lookup(&ct_new_map, &s->flow.key);
+	return e ?: &s->entry;
 }

@@ -13,6 +13,7 @@
 #include "encap.h"
 #include "icmp.h"
 #include "maps.h"
+#include "nat.h"
 #include "parse.h"
 #include "rewrite.h"
 #include "settings.h"
@@ -26,28 +27,43 @@ static __always_inline int forwarded(struct __sk_buff *ctx, enum hook hook, int 
 	return verdict;
 }
 
-/* Larger than the next link takes: the stack cuts it up, or the sender must know. */
-static __always_inline int too_big(struct __sk_buff *ctx, struct packet *p, enum hook hook,
-				   __u32 mtu)
+/* Translated, where nat says so, to the node's stack. */
+static __always_inline int leave_to_stack(struct __sk_buff *ctx, struct scratch *s, enum hook hook,
+					  const struct ct_nat *nat)
 {
-	if (!p->dont_fragment)
-		return to_stack(ctx, hook);
-	return drop_and_tell(ctx, p, hook, DROP_FRAG_NEEDED, ICMP_ERROR_TOO_BIG, mtu);
+	if (nat && translate(ctx, s, nat))
+		return drop(ctx, hook, DROP_WRITE_ERROR);
+	return to_stack(ctx, hook);
 }
 
-/* Send the packet on by a way that is known. */
-static __always_inline int leave(struct __sk_buff *ctx, struct packet *p, enum hook hook,
-				 const struct ct_way *way)
+/* Larger than the next link takes: the stack cuts it up, or the sender must know. */
+static __always_inline int too_big(struct __sk_buff *ctx, struct scratch *s, enum hook hook,
+				   __u32 mtu, const struct ct_nat *nat)
 {
+	if (!s->packet.dont_fragment)
+		return leave_to_stack(ctx, s, hook, nat);
+	return drop_and_tell(ctx, &s->packet, hook, DROP_FRAG_NEEDED, ICMP_ERROR_TOO_BIG, mtu);
+}
+
+/*
+ * Send the packet on by a way that is known. It is translated last: errors speak
+ * of the packet as its sender made it.
+ */
+static __always_inline int leave(struct __sk_buff *ctx, struct scratch *s, enum hook hook,
+				 const struct ct_way *way, const struct ct_nat *nat)
+{
+	struct packet *p = &s->packet;
 	__u32 ifindex = way->ifindex, mtu = way->mtu;
 	__u8 kind = way->kind;
 
 	if (kind == WAY_STACK)
-		return to_stack(ctx, hook);
+		return leave_to_stack(ctx, s, hook, nat);
 	if (p->ttl <= 1)
 		return drop_and_tell(ctx, p, hook, DROP_TTL_EXCEEDED, ICMP_ERROR_TTL, 0);
 	if (packet_size(ctx, p) > mtu)
-		return too_big(ctx, p, hook, mtu);
+		return too_big(ctx, s, hook, mtu, nat);
+	if (nat && translate(ctx, s, nat))
+		return drop(ctx, hook, DROP_WRITE_ERROR);
 	if (route_in_place(ctx, p, way->dmac, way->smac))
 		return drop(ctx, hook, DROP_WRITE_ERROR);
 	if (kind == WAY_PEER)
@@ -67,7 +83,9 @@ static __always_inline void tunnel_way(struct ct_way *way)
 		way->dmac[i] = way->smac[i] = config.router_mac[i];
 }
 
+/* The routing table's way between two addresses, for a packet like p. */
 static __always_inline int lookup_route(struct __sk_buff *ctx, const struct packet *p,
+					const union addr *src, const union addr *dst,
 					struct bpf_fib_lookup *fib)
 {
 	__builtin_memset(fib, 0, sizeof(*fib));
@@ -77,24 +95,24 @@ static __always_inline int lookup_route(struct __sk_buff *ctx, const struct pack
 	if (p->version == 4) {
 		fib->family = AF_INET;
 		fib->tos = p->tos;
-		fib->ipv4_src = p->src.w[3];
-		fib->ipv4_dst = p->dst.w[3];
+		fib->ipv4_src = src->w[3];
+		fib->ipv4_dst = dst->w[3];
 	} else {
 		fib->family = AF_INET6;
 		fib->flowinfo = bpf_htonl((__u32)p->tos << 20);
-		__builtin_memcpy(fib->ipv6_src, &p->src, sizeof(p->src));
-		__builtin_memcpy(fib->ipv6_dst, &p->dst, sizeof(p->dst));
+		__builtin_memcpy(fib->ipv6_src, src, sizeof(*src));
+		__builtin_memcpy(fib->ipv6_dst, dst, sizeof(*dst));
 	}
 	return bpf_fib_lookup(ctx, fib, sizeof(*fib), 0);
 }
 
 /* The route is known but not the next hop's MAC: let the kernel find it out. */
-static __always_inline int to_unresolved(struct __sk_buff *ctx, const struct packet *p,
-					 enum hook hook, const struct bpf_fib_lookup *fib)
+static __always_inline int to_unresolved(struct __sk_buff *ctx, struct scratch *s, enum hook hook,
+					 const struct bpf_fib_lookup *fib, const struct ct_nat *nat)
 {
 	struct bpf_redir_neigh next = {};
 
-	if (decrement_ttl(ctx, p))
+	if ((nat && translate(ctx, s, nat)) || decrement_ttl(ctx, &s->packet))
 		return drop(ctx, hook, DROP_WRITE_ERROR);
 	next.nh_family = fib->family;
 	__builtin_memcpy(next.ipv6_nh, fib->ipv6_dst, sizeof(next.ipv6_nh));
@@ -102,46 +120,49 @@ static __always_inline int to_unresolved(struct __sk_buff *ctx, const struct pac
 }
 
 /* What to do where the routing table has no way on. */
-static __always_inline int to_nowhere(struct __sk_buff *ctx, struct packet *p, enum hook hook,
-				      int result, const struct bpf_fib_lookup *fib)
+static __always_inline int to_nowhere(struct __sk_buff *ctx, struct scratch *s, enum hook hook,
+				      int result, const struct bpf_fib_lookup *fib,
+				      const struct ct_nat *nat)
 {
+	struct packet *p = &s->packet;
+
 	switch (result) {
 	case BPF_FIB_LKUP_RET_BLACKHOLE: /* this node's pod CIDR, nobody there */
 		return drop(ctx, hook, DROP_STALE_TARGET);
 	case BPF_FIB_LKUP_RET_UNREACHABLE:
 		return drop_and_tell(ctx, p, hook, DROP_HOST_UNREACHABLE, ICMP_ERROR_HOST, 0);
 	case BPF_FIB_LKUP_RET_FRAG_NEEDED:
-		return too_big(ctx, p, hook, fib->mtu_result);
+		return too_big(ctx, s, hook, fib->mtu_result, nat);
 	case BPF_FIB_LKUP_RET_NOT_FWDED: /* an address of the node itself, or no route */
 	case BPF_FIB_LKUP_RET_UNSUPP_LWT:
-		return to_stack(ctx, hook);
+		return leave_to_stack(ctx, s, hook, nat);
 	default:
 		return drop_and_tell(ctx, p, hook, DROP_FIB_FAILED, ICMP_ERROR_ROUTE, 0);
 	}
 }
 
 /* The way that the routing table has to the packet's destination, or the packet's end. */
-static __always_inline bool network_way(struct __sk_buff *ctx, struct packet *p, enum hook hook,
-					struct ct_way *way, int *verdict)
+static __always_inline bool network_way(struct __sk_buff *ctx, struct scratch *s, enum hook hook,
+					struct ct_way *way, const struct ct_nat *nat, int *verdict)
 {
-	struct scratch *s = scratch_get();
-	struct bpf_fib_lookup *fib;
+	struct packet *p = &s->packet;
+	const union addr *src = nat ? &nat->addr[0] : &p->src, *dst = nat ? &nat->addr[1] : &p->dst;
+	struct bpf_fib_lookup *fib = &s->fib;
 	int result;
 
-	if (!s || is_unspecified(p, &p->dst)) { /* a default route would take it */
+	if (is_unspecified(p, dst)) { /* a default route would take it */
 		*verdict = drop(ctx, hook, DROP_UNKNOWN_TARGET);
 		return false;
 	}
-	fib = &s->fib;
-	result = lookup_route(ctx, p, fib);
+	result = lookup_route(ctx, p, src, dst, fib);
 	if (result != BPF_FIB_LKUP_RET_SUCCESS && result != BPF_FIB_LKUP_RET_NO_NEIGH) {
-		*verdict = to_nowhere(ctx, p, hook, result, fib);
+		*verdict = to_nowhere(ctx, s, hook, result, fib, nat);
 		return false;
 	}
 	if (result == BPF_FIB_LKUP_RET_NO_NEIGH) {
 		*verdict = p->ttl <= 1 ? drop_and_tell(ctx, p, hook, DROP_TTL_EXCEEDED,
 						       ICMP_ERROR_TTL, 0) :
-					 to_unresolved(ctx, p, hook, fib);
+					 to_unresolved(ctx, s, hook, fib, nat);
 		return false;
 	}
 	way->kind = WAY_NETWORK;
@@ -153,33 +174,36 @@ static __always_inline bool network_way(struct __sk_buff *ctx, struct packet *p,
 }
 
 /* Find out how a packet leaves that is for no end on this node, and send it. */
-static __noinline int find_and_leave(struct __sk_buff *ctx, struct packet *p, enum hook hook,
-				     struct ct_way *way)
+__noinline int find_and_leave(struct __sk_buff *ctx, struct scratch *s, enum hook hook,
+			      struct ct_way *way, const struct ct_nat *nat)
 {
 	struct ct_way found = {};
 	int verdict;
 
-	if (config.tunnel && ipcache_lookup(&p->dst))
+	if (!s || !way)
+		return drop(ctx, hook, DROP_INVALID_PACKET);
+	if (config.tunnel && ipcache_lookup(nat ? &nat->addr[1] : &s->packet.dst))
 		tunnel_way(&found);
-	else if (!network_way(ctx, p, hook, &found, &verdict))
+	else if (!network_way(ctx, s, hook, &found, nat, &verdict))
 		return verdict;
 	found.found_at = jiffies_now();
 	*way = found;
-	return leave(ctx, p, hook, way);
+	return leave(ctx, s, hook, way, nat);
 }
 
 /*
- * Send the packet to where its flow goes. way is the entry's, or the caller's
- * own where there is none; what is found out is left there. Routes, neighbours
- * and tunnels change without a word, so a way by them is good for a second.
+ * Send the packet to where its flow goes, translated as nat says, if not NULL.
+ * way is the entry's, or the caller's own where there is none; what is found out
+ * is left there. Routes, neighbours and tunnels change without a word, so a way
+ * by them is good for a second.
  */
-static __always_inline int send_on(struct __sk_buff *ctx, struct packet *p, enum hook hook,
-				   struct ct_way *way)
+static __always_inline int send_on(struct __sk_buff *ctx, struct scratch *s, enum hook hook,
+				   struct ct_way *way, const struct ct_nat *nat)
 {
 	if (way->kind != WAY_UNKNOWN &&
 	    (way->kind < WAY_NETWORK || jiffies_now() - way->found_at < config.way_jiffies))
-		return leave(ctx, p, hook, way);
-	return find_and_leave(ctx, p, hook, way);
+		return leave(ctx, s, hook, way, nat);
+	return find_and_leave(ctx, s, hook, way, nat);
 }
 
 /*
@@ -187,17 +211,14 @@ static __always_inline int send_on(struct __sk_buff *ctx, struct packet *p, enum
  * pods get their addresses from, the routing table says what becomes of it, so
  * that a default route does not carry it back. Returns false for all others.
  */
-static __always_inline bool is_vacant(struct __sk_buff *ctx, struct packet *p, enum hook hook,
+static __always_inline bool is_vacant(struct __sk_buff *ctx, struct scratch *s, enum hook hook,
 				      int *verdict)
 {
-	struct scratch *s = scratch_get();
-	int result;
+	struct packet *p = &s->packet;
+	int result = lookup_route(ctx, p, &p->src, &p->dst, &s->fib);
 
-	if (!s)
-		return false;
-	result = lookup_route(ctx, p, &s->fib);
 	if (result != BPF_FIB_LKUP_RET_BLACKHOLE && result != BPF_FIB_LKUP_RET_UNREACHABLE)
 		return false;
-	*verdict = to_nowhere(ctx, p, hook, result, &s->fib);
+	*verdict = to_nowhere(ctx, s, hook, result, &s->fib, NULL);
 	return true;
 }

@@ -26,6 +26,7 @@ enum icmp_error {
 	ICMP_ERROR_TOO_BIG,
 	ICMP_ERROR_HOST,
 	ICMP_ERROR_ROUTE,
+	ICMP_ERROR_PORT,
 };
 
 static __always_inline __u16 csum_fold(__u32 sum)
@@ -83,6 +84,8 @@ static __always_inline void icmp4_type(struct icmp_header *icmp, enum icmp_error
 	icmp->type = error == ICMP_ERROR_TTL ? ICMP4_TIME_EXCEEDED : ICMP4_UNREACHABLE;
 	if (error == ICMP_ERROR_HOST)
 		icmp->code = ICMP4_CODE_HOST;
+	if (error == ICMP_ERROR_PORT)
+		icmp->code = ICMP4_CODE_PORT;
 	if (error == ICMP_ERROR_TOO_BIG) {
 		icmp->code = ICMP4_CODE_FRAG_NEEDED;
 		icmp->rest = bpf_htonl(mtu);
@@ -96,6 +99,8 @@ static __always_inline void icmp6_type(struct icmp_header *icmp, enum icmp_error
 		icmp->type = ICMP6_TIME_EXCEEDED;
 	if (error == ICMP_ERROR_HOST)
 		icmp->code = ICMP6_CODE_ADDRESS;
+	if (error == ICMP_ERROR_PORT)
+		icmp->code = ICMP6_CODE_PORT;
 	if (error == ICMP_ERROR_TOO_BIG) {
 		icmp->type = ICMP6_TOO_BIG;
 		icmp->rest = bpf_htonl(mtu);

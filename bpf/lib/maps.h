@@ -10,6 +10,15 @@
 #include <bpf/bpf_helpers.h>
 #include "types.h"
 
+/* The outer map of tables that are declared like struct table. */
+#define OUTER_MAP(name, table)                                                                     \
+	struct {                                                                                   \
+		__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);                                          \
+		__uint(max_entries, TABLE_SLOTS);                                                  \
+		__type(key, __u32);                                                                \
+		__array(values, struct table);                                                     \
+	} name SEC(".maps")
+
 /* Addresses of this node: its own and its pods'. Written by the agent. */
 struct endpoint_table {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -18,12 +27,7 @@ struct endpoint_table {
 	__uint(value_size, sizeof(struct endpoint));
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
-	__uint(max_entries, TABLE_SLOTS);
-	__type(key, __u32);
-	__array(values, struct endpoint_table);
-} endpoint_map SEC(".maps");
+OUTER_MAP(endpoint_map, endpoint_table);
 
 /* Addresses of other nodes: their own and their pods' ranges. Written by the agent. */
 struct ipcache_table {
@@ -34,12 +38,7 @@ struct ipcache_table {
 	__uint(value_size, sizeof(struct ipcache_entry));
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
-	__uint(max_entries, TABLE_SLOTS);
-	__type(key, __u32);
-	__array(values, struct ipcache_table);
-} ipcache_map SEC(".maps");
+OUTER_MAP(ipcache_map, ipcache_table);
 
 /* Addresses of pods and nodes elsewhere, with their identities. Written by the agent. */
 struct identity_table {
@@ -50,12 +49,7 @@ struct identity_table {
 	__uint(value_size, sizeof(struct identity_entry));
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
-	__uint(max_entries, TABLE_SLOTS);
-	__type(key, __u32);
-	__array(values, struct identity_table);
-} identity_map SEC(".maps");
+OUTER_MAP(identity_map, identity_table);
 
 /* Prefixes that policy sets in use speak of. Written by the agent. */
 struct cidr_table {
@@ -66,12 +60,7 @@ struct cidr_table {
 	__uint(value_size, sizeof(struct cidr_entry));
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
-	__uint(max_entries, TABLE_SLOTS);
-	__type(key, __u32);
-	__array(values, struct cidr_table);
-} cidr_map SEC(".maps");
+OUTER_MAP(cidr_map, cidr_table);
 
 /* Policy sets: set and peer to what is allowed. Written by the agent. */
 struct policy_table {
@@ -82,12 +71,7 @@ struct policy_table {
 	__uint(value_size, sizeof(struct policy_entry));
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
-	__uint(max_entries, TABLE_SLOTS);
-	__type(key, __u32);
-	__array(values, struct policy_table);
-} policy_map SEC(".maps");
+OUTER_MAP(policy_map, policy_table);
 
 /* Lists of port ranges that policy entries share. Written by the agent. */
 struct port_table {
@@ -98,12 +82,7 @@ struct port_table {
 	__uint(value_size, sizeof(struct port_list));
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
-	__uint(max_entries, TABLE_SLOTS);
-	__type(key, __u32);
-	__array(values, struct port_table);
-} port_map SEC(".maps");
+OUTER_MAP(port_map, port_table);
 
 /*
  * Flows that both sides take part in. Nothing is ever evicted; the programs add
@@ -116,19 +95,9 @@ struct ct_table {
 	__uint(value_size, sizeof(struct ct_entry));
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
-	__uint(max_entries, TABLE_SLOTS);
-	__type(key, __u32);
-	__array(values, struct ct_table);
-} ct_tcp_map SEC(".maps");
+OUTER_MAP(ct_tcp_map, ct_table);
 
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
-	__uint(max_entries, TABLE_SLOTS);
-	__type(key, __u32);
-	__array(values, struct ct_table);
-} ct_any_map SEC(".maps");
+OUTER_MAP(ct_any_map, ct_table);
 
 /*
  * Embryonic flows of all protocols: half open, one way, or with no room in their
@@ -141,12 +110,82 @@ struct ct_new_table {
 	__uint(value_size, sizeof(struct ct_entry));
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
-	__uint(max_entries, TABLE_SLOTS);
-	__type(key, __u32);
-	__array(values, struct ct_new_table);
-} ct_new_map SEC(".maps");
+OUTER_MAP(ct_new_map, ct_new_table);
+
+/* Where services are reached. Written by the agent. */
+struct frontend_table {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 65536);
+	__uint(key_size, sizeof(struct frontend_key));
+	__uint(value_size, sizeof(struct frontend));
+};
+
+OUTER_MAP(frontend_map, frontend_table);
+
+/* Backends of services: lists and slots. Written by the agent. */
+struct backend_table {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 65536);
+	__uint(key_size, sizeof(struct backend_key));
+	__uint(value_size, sizeof(struct backend));
+};
+
+OUTER_MAP(backend_map, backend_table);
+
+/* Maglev tables: a list's id to slots. The agent sets the size of values. Written by the agent. */
+struct maglev_table {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 65536);
+	__uint(key_size, sizeof(__u32));
+	__uint(value_size, sizeof(__u32));
+};
+
+OUTER_MAP(maglev_map, maglev_table);
+
+/* Backends that clients keep. Written by the programs. */
+struct affinity_table {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 65536);
+	__uint(key_size, sizeof(struct affinity_key));
+	__uint(value_size, sizeof(struct affinity_entry));
+};
+
+OUTER_MAP(affinity_map, affinity_table);
+
+/* Who may reach which service from outside. Written by the agent. */
+struct source_range_table {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 65536);
+	__uint(key_size, sizeof(struct source_range_key));
+	__uint(value_size, sizeof(__u32));
+};
+
+OUTER_MAP(source_range_map, source_range_table);
+
+/* Destinations that pods reach with their own address. Written by the agent. */
+struct native_table {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 16384);
+	__uint(key_size, sizeof(struct native_key));
+	__uint(value_size, sizeof(__u32));
+};
+
+OUTER_MAP(native_map, native_table);
+
+/* Sockets that talk to a backend, to name the frontend to them. Written by the programs. */
+struct sock_table {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 65536);
+	__uint(key_size, sizeof(struct sock_key));
+	__uint(value_size, sizeof(struct sock_entry));
+};
+
+OUTER_MAP(sock_map, sock_table);
 
 /* Ports of fragmented packets on their way. */
 struct {

@@ -143,9 +143,10 @@ __noinline int policy_judge(struct scratch *s, bool from_origin)
 		return POLICY_DENY;
 	origin = from_origin ? &s->src : &s->dst;
 	target = from_origin ? &s->dst : &s->src;
-	from = from_origin ? &s->packet.src : &s->packet.dst;
-	to = from_origin ? &s->packet.dst : &s->packet.src;
-	port = from_origin ? s->packet.dport : s->packet.sport;
+	/* The real ends: the source as it came, the destination as it goes. */
+	from = from_origin ? &s->packet.src : &s->nat.addr[1];
+	to = from_origin ? &s->nat.addr[1] : &s->packet.src;
+	port = from_origin ? s->nat.port[1] : s->packet.sport;
 	proto = s->packet.l4_proto;
 	if (is_pod(origin))
 		verdict = policy_direction(origin->ep.egress_set,

@@ -7,7 +7,8 @@
 
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
-#include "conntrack.h"
+#include "entry.h"
+#include "flow.h"
 #include "maps.h"
 #include "parse.h"
 #include "settings.h"
@@ -45,6 +46,7 @@ static __always_inline void quoted_ports(struct packet *inner, const struct quot
 		break;
 	case IPPROTO_ICMP:
 	case IPPROTO_ICMPV6:
+		inner->icmp_type = type;
 		if (is_echo_request(inner->l4_proto, type))
 			inner->sport = l4->id;
 		else if (is_echo_reply(inner->l4_proto, type))
@@ -83,17 +85,22 @@ static __always_inline int parse_quoted(struct __sk_buff *ctx, const struct pack
 	}
 	if (bpf_skb_load_bytes(ctx, offset, &l4, sizeof(l4)))
 		return -1;
+	inner->l4_off = offset;
 	quoted_ports(inner, &l4);
 	return 0;
 }
 
-/* Whether the packet is an ICMP error to one end of a flow that is known. */
-__noinline int is_related(struct __sk_buff *ctx, struct scratch *s)
+/*
+ * Whether the packet is an ICMP error to one end of a flow that is known. What a
+ * packet of that flow would get on this way is left in s->nat.
+ */
+__noinline int find_related(struct __sk_buff *ctx, struct scratch *s)
 {
 	const struct settings *settings = settings_get();
 	struct packet *inner;
 	struct ct_entry *e;
 	struct flow *f;
+	__u32 flags;
 
 	if (!s || !settings)
 		return false;
@@ -106,6 +113,14 @@ __noinline int is_related(struct __sk_buff *ctx, struct scratch *s)
 	if (!e || !ct_alive(settings, e, inner->l4_proto, ct_state(e)))
 		e = table_lookup(&ct_new_map, &f->key);
 	/* The quoted packet passed a moment ago, so its flow was judged since the last change. */
-	return e && e->epoch == settings->epoch &&
-	       ct_alive(settings, e, inner->l4_proto, ct_state(e));
+	if (!e || e->epoch != settings->epoch ||
+	    !ct_alive(settings, e, inner->l4_proto, ct_state(e)))
+		return false;
+	flags = ct_state(e);
+	/* The quoted packet went the other way: it left as it is quoted. */
+	if (flags & CT_NAT && nat_side(flags) != f->side) {
+		s->nat = e->nat;
+		s->translated = true;
+	}
+	return true;
 }

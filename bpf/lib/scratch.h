@@ -58,13 +58,22 @@ struct icmp_quote {
 struct scratch {
 	struct packet packet;
 	struct packet quoted; /* by an ICMP error */
+	struct ct_nat nat; /* what the packet gets; without translation its own ends */
+	bool translated;
+	bool masqueraded; /* with a source port that is still to be found */
+	bool related; /* an ICMP error of a flow that is known */
+	bool portless; /* a fragment whose first was not seen */
 	struct flow flow;
+	struct flow twin; /* as it is once translated */
 	bool absent; /* no established table has the flow */
+	__u32 epoch; /* before anything was judged */
 	struct flow quoted_flow;
 	struct end src;
 	struct end dst;
 	struct ct_entry entry; /* on its way into a table */
 	struct ct_way way; /* of a packet without a flow */
+	__u32 full_hash; /* of a destination that had no port left */
+	__u32 full_at; /* jiffies */
 	struct bpf_fib_lookup fib;
 	struct icmp_quote quote;
 };

@@ -10,21 +10,10 @@
 #include "conntrack.h"
 #include "count.h"
 #include "forward.h"
-#include "fragment.h"
 #include "parse.h"
 #include "policy.h"
-#include "related.h"
-
-/* Whether a flow that is established is all there is to know about such a packet. */
-static __always_inline bool is_plain(const struct packet *p)
-{
-	if (p->fragment || is_opening(p))
-		return false;
-	if (p->l4_proto != IPPROTO_ICMP && p->l4_proto != IPPROTO_ICMPV6)
-		return true;
-	return is_echo_request(p->l4_proto, p->icmp_type) ||
-	       is_echo_reply(p->l4_proto, p->icmp_type);
-}
+#include "nat.h"
+#include "resolve.h"
 
 /* Whether a flow's end is elsewhere: only then may its packets come from there. */
 static __always_inline bool is_elsewhere(const struct ct_way *way)
@@ -42,8 +31,8 @@ static __always_inline bool is_open(const struct end *src, const struct end *dst
 }
 
 /*
- * May the packet pass? s has its ends. Returns 0, with the flow's entry in *out
- * or NULL when it has none, or the reason to drop it.
+ * May the packet pass? resolve() has found its ends. Returns 0, with the flow's
+ * entry in *out or NULL when it has none, or the reason to drop it.
  */
 static __always_inline enum reason track(struct __sk_buff *ctx, struct scratch *s, enum hook hook,
 					 struct ct_entry **out)
@@ -51,13 +40,12 @@ static __always_inline enum reason track(struct __sk_buff *ctx, struct scratch *
 	enum reason reason;
 
 	*out = NULL;
-	if (s->packet.fragment && !fragment_ports(&s->packet))
+	if (s->portless)
 		return is_open(&s->src, &s->dst) ? REASON_FORWARDED : DROP_FRAGMENT_UNKNOWN;
-	if (is_icmp_error(&s->packet)) {
-		if (is_related(ctx, s))
-			return REASON_FORWARDED;
+	if (s->related)
+		return REASON_FORWARDED;
+	if (is_icmp_error(&s->packet))
 		return ct_judge(ctx, s, hook, true) & CT_DEAD ? DROP_POLICY : REASON_FORWARDED;
-	}
 	if (!is_plain(&s->packet)) { /* else the fast path did */
 		flow_of(&s->packet, &s->flow);
 		s->absent = false;
@@ -74,6 +62,7 @@ static __always_inline enum reason track(struct __sk_buff *ctx, struct scratch *
 /* The slow part to its end: judge the packet, and send it to where its flow goes. */
 static __always_inline int track_and_send(struct __sk_buff *ctx, struct scratch *s, enum hook hook)
 {
+	const struct ct_nat *nat = s->translated ? &s->nat : NULL;
 	struct ct_way *way = &s->way;
 	struct ct_entry *e;
 	enum reason reason = track(ctx, s, hook, &e);
@@ -84,5 +73,67 @@ static __always_inline int track_and_send(struct __sk_buff *ctx, struct scratch 
 		way = &e->way[!s->flow.side];
 	else
 		end_way(way, &s->dst);
-	return send_on(ctx, &s->packet, hook, way);
+	return send_on(ctx, s, hook, way, nat);
+}
+
+/* Drop a packet that asks for a service and cannot be served. */
+static __always_inline int refuse(struct __sk_buff *ctx, struct scratch *s, enum hook hook,
+				  enum reason reason)
+{
+	if (reason != DROP_NO_BACKEND || !config.reject)
+		return drop(ctx, hook, reason);
+	return drop_and_tell(ctx, &s->packet, hook, reason, ICMP_ERROR_PORT, 0);
+}
+
+/* The same for an answer whose flow is not established. */
+__noinline int answer_from_host_slow(struct __sk_buff *ctx, struct scratch *s, enum hook hook)
+{
+	enum reason reason;
+	struct ct_entry *e;
+
+	if (!s)
+		return REASON_FORWARDED;
+	resolve_plain(s);
+	s->portless = s->packet.fragment && !fragment_ports(&s->packet);
+	if (s->portless)
+		return REASON_FORWARDED;
+	if (is_icmp_error(&s->packet)) {
+		s->related = find_related(ctx, s);
+	} else {
+		if (!is_plain(&s->packet)) {
+			flow_of(&s->packet, &s->flow);
+			s->absent = false;
+		}
+		resolve_known(s);
+	}
+	if (!s->translated)
+		return REASON_FORWARDED;
+	identify(&s->src, table_lookup(&endpoint_map, &s->packet.src), &s->packet.src);
+	identify(&s->dst, table_lookup(&endpoint_map, &s->nat.addr[1]), &s->nat.addr[1]);
+	reason = track(ctx, s, hook, &e);
+	if (reason)
+		return reason;
+	return translate(ctx, s, &s->nat) ? DROP_WRITE_ERROR : REASON_FORWARDED;
+}
+
+/*
+ * What the node's own stack sends out of one of its devices: an answer of a
+ * service that it serves gets the address that was asked. The way it goes is the
+ * stack's. Returns 0, or the reason to drop the packet.
+ */
+static __always_inline enum reason answer_from_host(struct __sk_buff *ctx, struct scratch *s,
+						    enum hook hook)
+{
+	const struct ct_nat *nat;
+	struct ct_entry *e;
+
+	if (!config.services || ctx->ingress_ifindex)
+		return REASON_FORWARDED;
+	if (!is_plain(&s->packet))
+		return answer_from_host_slow(ctx, s, hook);
+	e = ct_established(s);
+	if (!e)
+		return answer_from_host_slow(ctx, s, hook);
+	nat = ct_pass(ctx, s, hook, e);
+	return nat && translate(ctx, s, nat) ? DROP_WRITE_ERROR : REASON_FORWARDED;
 }

@@ -50,15 +50,20 @@ enum reason {
 	DROP_STALE_TARGET = 151, /* address of this node's pods that no pod has */
 	DROP_INVALID_EXT_HEADER = 156, /* IPv6 extension headers */
 	DROP_FRAGMENT_UNKNOWN = 157, /* a later fragment whose first was not seen */
+	DROP_NO_BACKEND = 158, /* an address of services, but nobody serves there */
 	DROP_NO_TUNNEL_ENDPOINT = 160, /* no node owns the destination */
 	DROP_HOST_UNREACHABLE = 164, /* by an unreachable route, answered as such */
+	DROP_NAT_EXHAUSTED = 167, /* every port towards that destination is taken */
 	DROP_FIB_FAILED = 169, /* no route */
+	DROP_SOURCE_RANGE = 177, /* the service's source ranges leave the client out */
 	DROP_VLAN = 182, /* tagged frame from a pod */
 	DROP_INVALID_VNI = 183, /* another overlay's network identifier */
 	DROP_TTL_EXCEEDED = 196,
 	DROP_INVALID_MAC = 240, /* source MAC is not the pod's own */
 	DROP_INVALID_ARP = 241, /* malformed, or it speaks for another address */
 	DROP_INVALID_ND = 242, /* the same of a neighbour solicitation */
+	DROP_NAT_CONFLICT = 243, /* a flow that is translated has these very ends */
+	DROP_NO_LOCAL_BACKEND = 244, /* nobody serves on this node, elsewhere somebody does */
 
 	REASON_COUNT = 256,
 };
@@ -185,6 +190,9 @@ enum ct_flags {
 	CT_RESET = 1 << 6, /* TCP: either side ended it at once */
 	CT_AUDITED = 1 << 7, /* policy would have dropped it */
 	CT_FROM_HOST = 1 << 8, /* the node itself began it: always allowed */
+	CT_NAT = 1 << 9, /* packets of one side are translated: ct_entry.nat */
+	CT_NAT_SIDE = 1 << 10, /* that side, of the key */
+	CT_SERVICE = 1 << 11, /* a service chose its target */
 	CT_DEAD = 1 << 30, /* terminal: being collected */
 	CT_MOVED = 1U << 31, /* terminal: lives on in the current table */
 };
@@ -211,6 +219,21 @@ struct ct_way {
 };
 
 /*
+ * What a translated packet gets. A flow that is translated has two entries, one
+ * for each of its faces: the origin's packets meet the one whose key is what the
+ * origin sent (client, frontend), the answers the one whose key is what the
+ * target got (client or node, backend). Each entry holds the ends of the other,
+ * as source and destination of the packets that meet it.
+ */
+struct ct_nat {
+	union addr addr[2]; /* source, destination */
+	__be16 port[2];
+	__u32 service; /* 0: only its source is masqueraded */
+	__u32 backend;
+	__u32 synced; /* jiffies when the twin was last told */
+};
+
+/*
  * What is known of a flow. Laid out so that the table can be moved while
  * packets write to it: state changes by compare-and-swap only, and not at all
  * once it has CT_MOVED or CT_DEAD; all other fields may be written at any time
@@ -220,8 +243,9 @@ struct ct_entry {
 	__u64 state; /* jiffies of birth in the upper half, enum ct_flags in the lower */
 	__u32 last; /* jiffies when it last carried a packet */
 	__u32 epoch; /* of the settings when it was judged */
-	__u32 identity[2]; /* of the sides */
-	struct ct_way way[2]; /* to the sides */
+	__u32 identity[2]; /* of the sides: of a translated flow, its real ends' */
+	struct ct_way way[2]; /* to the sides: the same */
+	struct ct_nat nat; /* with CT_NAT; not changed once the entry is in a table */
 };
 
 /* Kinds of timeouts. */
@@ -230,6 +254,8 @@ enum ct_timeout {
 	CT_TIMEOUT_TCP_SYN, /* half open */
 	CT_TIMEOUT_TCP_FIN, /* closing */
 	CT_TIMEOUT_ANY, /* everything but TCP */
+	CT_TIMEOUT_SERVICE_TCP, /* the same of flows to services */
+	CT_TIMEOUT_SERVICE_ANY,
 	CT_TIMEOUTS,
 };
 
@@ -239,6 +265,111 @@ struct settings {
 	__u32 has_cidrs; /* policy sets in use speak of prefixes */
 	__u32 hz; /* jiffies a second */
 	__u32 timeout[CT_TIMEOUTS]; /* jiffies; enum ct_timeout */
+};
+
+/*
+ * An address and port that services are reached at. With port and protocol 0: an
+ * address of services, whatever the port.
+ */
+struct frontend_key {
+	union addr addr;
+	__be16 port;
+	__u8 proto;
+	__u8 pad;
+};
+
+/* Where a client is: services may have other backends for each. */
+enum frontend_scope {
+	SCOPE_OUTSIDE, /* not in the cluster */
+	SCOPE_CLUSTER, /* a pod or a node */
+	SCOPES,
+};
+
+enum frontend_flags {
+	FRONTEND_CLOSED = 1 << 0, /* nothing but an address of services: port 0 */
+	FRONTEND_AFFINITY = 1 << 1, /* a client keeps its backend */
+	FRONTEND_SOURCE_RANGES = 1 << 2, /* outside clients must be in source_range_map */
+	FRONTEND_MAGLEV = 1 << 3, /* for clients outside, by maglev_map */
+	FRONTEND_CLUSTER_ONLY = 1 << 4, /* clients outside are not served */
+	/* Nobody is there, but elsewhere there is: drop without an answer, so that the client asks
+	 * there. */
+	FRONTEND_SILENT_OUTSIDE = 1 << 5,
+	FRONTEND_SILENT_CLUSTER = 1 << 6,
+};
+
+/* Backends in slots 0 to count - 1 of backend_map. A list is written before a
+ * frontend has it, and never changed. */
+struct backend_list {
+	__u32 id;
+	__u32 count;
+};
+
+struct frontend {
+	__u32 service; /* id of the service's port; never 0 */
+	__u32 flags; /* enum frontend_flags */
+	__u32 affinity; /* seconds that a client keeps its backend */
+	__u32 pad;
+	struct backend_list list[SCOPES];
+};
+
+/* Slots of a list; of one with affinity also its backends by their ids. */
+enum backend_constants {
+	BACKEND_BY_ID = 1U << 31, /* in slot: the rest is a backend's id */
+};
+
+struct backend_key {
+	__u32 list;
+	__u32 slot;
+};
+
+struct backend {
+	union addr addr;
+	__be16 port;
+	__u16 pad;
+	__u32 id;
+};
+
+/* A client of a service whose backend is remembered: its address, or a network namespace. */
+struct affinity_key {
+	union addr client;
+	__u32 service;
+	__u32 is_netns; /* client.w[0..1] is a namespace's cookie */
+};
+
+struct affinity_entry {
+	__u32 backend;
+	__u32 last; /* jiffies */
+};
+
+/* Clients that may reach a service from outside. */
+struct source_range_key {
+	__u32 prefix_len; /* bits of the rest: 32 and those of the 128-bit form */
+	__u32 service;
+	union addr addr;
+};
+
+/* Destinations that pods reach with their own address. */
+struct native_key {
+	__u32 prefix_len; /* bits, counted in the 128-bit form */
+	union addr addr;
+};
+
+/* A socket's connection or message to a backend that a service chose. */
+struct sock_key {
+	__u64 cookie; /* of the socket */
+	union addr addr; /* the backend's */
+	__be16 port;
+	__u16 pad;
+	__u32 pad2;
+};
+
+struct sock_entry {
+	union addr addr; /* the frontend's */
+	__be16 port;
+	__u16 pad;
+	__u32 service;
+	__u32 backend;
+	__u32 pad2;
 };
 
 /* A fragmented packet. RFC 791 counts its protocol in, RFC 8200 does not. */
@@ -288,4 +419,21 @@ struct config {
 	__u32 overlay_ifindex;
 	__u32 tunnel_vni;
 	__u32 way_jiffies; /* how long a flow remembers a way by the routing table */
+	__u32 sync_jiffies; /* how long the twin of a translated flow's entry may lag */
+	/* Services and translation. */
+	__u8 services; /* 1: kube-proxy-replacement */
+	__u8 reject; /* 1: where nobody serves, the client is told */
+	__u8 masquerade4; /* 1: what pods send out of the cluster gets the node's address */
+	__u8 masquerade6;
+	__u16 nat_port_first; /* ports that translated sources get */
+	__u16 nat_ports; /* how many */
+	__u32 maglev_size; /* entries of a Maglev table, M */
+	__u32 hash_seed; /* of the choice of backends */
+	__u32 maglev_seed4; /* of the hash of packets, by family of the client */
+	__u32 maglev_seed6;
+	union addr masquerade_ip4; /* what translated sources get */
+	union addr masquerade_ip6;
+	__u64 host_netns; /* cookie of the node's network namespace */
+	__u8 sock_host_only; /* 1: sockets of pods are left to packets' translation */
+	__u8 sock_pad[7];
 };

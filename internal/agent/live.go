@@ -93,6 +93,7 @@ func (l *live) warnings() []string {
 func timeouts(cfg config.Config) datapath.Timeouts {
 	return datapath.Timeouts{
 		TCP: cfg.CTTimeoutRegularTCP, TCPSyn: cfg.CTTimeoutRegularSyn, TCPFin: cfg.CTTimeoutRegularFin, Any: cfg.CTTimeoutRegularAny,
+		ServiceTCP: cfg.CTTimeoutServiceTCP, ServiceAny: cfg.CTTimeoutServiceAny,
 	}
 }
 

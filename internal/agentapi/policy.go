@@ -77,6 +77,12 @@ type CTEntry struct {
 	Epoch               uint32 `json:"epoch"`
 	SourcePod           string `json:"sourcePod,omitempty"` // of this node
 	DestinationPod      string `json:"destinationPod,omitempty"`
+	// Translated are the source and destination that packets of one side get:
+	// those that come from TranslatedFrom. Invalid where nothing is translated.
+	TranslatedFrom netip.AddrPort    `json:"translatedFrom,omitzero"`
+	Translated     [2]netip.AddrPort `json:"translated,omitzero"`
+	Service        uint32            `json:"service,omitempty"` // id; 0: masqueraded only
+	Backend        uint32            `json:"backend,omitempty"` // id
 }
 
 // CTList is the answer to a list. Total counts all that match, also beyond the

@@ -15,16 +15,22 @@ import (
 
 // DefaultTimeouts are Cilium's.
 func DefaultTimeouts() Timeouts {
-	return Timeouts{TCP: 8000 * time.Second, TCPSyn: time.Minute, TCPFin: 10 * time.Second, Any: time.Minute}
+	return Timeouts{
+		TCP: 8000 * time.Second, TCPSyn: time.Minute, TCPFin: 10 * time.Second, Any: time.Minute,
+		ServiceTCP: 8000 * time.Second, ServiceAny: time.Minute,
+	}
 }
 
 // Timeouts say how long a flow lives without a packet: the keys
-// bpf-ct-timeout-regular-*. The zero value stands for DefaultTimeouts.
+// bpf-ct-timeout-regular-* and bpf-ct-timeout-service-*. The zero value stands for DefaultTimeouts.
 type Timeouts struct {
 	TCP    time.Duration // established
 	TCPSyn time.Duration // half open
 	TCPFin time.Duration // closing
 	Any    time.Duration // all other protocols
+	// The same for flows to services.
+	ServiceTCP time.Duration
+	ServiceAny time.Duration
 }
 
 // bumpDelay is how long changes that are not urgent wait for each other before
@@ -67,6 +73,8 @@ func (s *settings) setTimeouts(t Timeouts) error {
 		v.Timeout[abi.CCtTimeoutCT_TIMEOUT_TCP_SYN] = s.jiffies(t.TCPSyn)
 		v.Timeout[abi.CCtTimeoutCT_TIMEOUT_TCP_FIN] = s.jiffies(t.TCPFin)
 		v.Timeout[abi.CCtTimeoutCT_TIMEOUT_ANY] = s.jiffies(t.Any)
+		v.Timeout[abi.CCtTimeoutCT_TIMEOUT_SERVICE_TCP] = s.jiffies(t.ServiceTCP)
+		v.Timeout[abi.CCtTimeoutCT_TIMEOUT_SERVICE_ANY] = s.jiffies(t.ServiceAny)
 	})
 }
 

@@ -18,6 +18,45 @@ type CAddr struct {
 	B [16]uint8
 }
 
+type CAffinityEntry struct {
+	_       structs.HostLayout
+	Backend uint32
+	Last    uint32
+}
+
+type CAffinityKey struct {
+	_       structs.HostLayout
+	Client  CAddr
+	Service uint32
+	IsNetns uint32
+}
+
+type CBackend struct {
+	_    structs.HostLayout
+	Addr CAddr
+	Port uint16
+	Pad  uint16
+	Id   uint32
+}
+
+type CBackendConstants uint32
+
+const (
+	CBackendConstantsBACKEND_BY_ID CBackendConstants = 2147483648
+)
+
+type CBackendKey struct {
+	_    structs.HostLayout
+	List uint32
+	Slot uint32
+}
+
+type CBackendList struct {
+	_     structs.HostLayout
+	Id    uint32
+	Count uint32
+}
+
 type CCidrEntry struct {
 	_    structs.HostLayout
 	Peer uint64
@@ -41,6 +80,23 @@ type CConfig struct {
 	OverlayIfindex  uint32
 	TunnelVni       uint32
 	WayJiffies      uint32
+	SyncJiffies     uint32
+	Services        uint8
+	Reject          uint8
+	Masquerade4     uint8
+	Masquerade6     uint8
+	NatPortFirst    uint16
+	NatPorts        uint16
+	MaglevSize      uint32
+	HashSeed        uint32
+	MaglevSeed4     uint32
+	MaglevSeed6     uint32
+	MasqueradeIp4   CAddr
+	MasqueradeIp6   CAddr
+	_               [4]byte
+	HostNetns       uint64
+	SockHostOnly    uint8
+	SockPad         [7]uint8
 }
 
 type CCtEntry struct {
@@ -50,6 +106,7 @@ type CCtEntry struct {
 	Epoch    uint32
 	Identity [2]uint32
 	Way      [2]CCtWay
+	Nat      CCtNat
 }
 
 type CCtFlags uint32
@@ -64,6 +121,9 @@ const (
 	CCtFlagsCT_RESET      CCtFlags = 64
 	CCtFlagsCT_AUDITED    CCtFlags = 128
 	CCtFlagsCT_FROM_HOST  CCtFlags = 256
+	CCtFlagsCT_NAT        CCtFlags = 512
+	CCtFlagsCT_NAT_SIDE   CCtFlags = 1024
+	CCtFlagsCT_SERVICE    CCtFlags = 2048
 	CCtFlagsCT_DEAD       CCtFlags = 1073741824
 	CCtFlagsCT_MOVED      CCtFlags = 2147483648
 )
@@ -76,14 +136,25 @@ type CCtKey struct {
 	Pad   [3]uint8
 }
 
+type CCtNat struct {
+	_       structs.HostLayout
+	Addr    [2]CAddr
+	Port    [2]uint16
+	Service uint32
+	Backend uint32
+	Synced  uint32
+}
+
 type CCtTimeout uint32
 
 const (
-	CCtTimeoutCT_TIMEOUT_TCP     CCtTimeout = 0
-	CCtTimeoutCT_TIMEOUT_TCP_SYN CCtTimeout = 1
-	CCtTimeoutCT_TIMEOUT_TCP_FIN CCtTimeout = 2
-	CCtTimeoutCT_TIMEOUT_ANY     CCtTimeout = 3
-	CCtTimeoutCT_TIMEOUTS        CCtTimeout = 4
+	CCtTimeoutCT_TIMEOUT_TCP         CCtTimeout = 0
+	CCtTimeoutCT_TIMEOUT_TCP_SYN     CCtTimeout = 1
+	CCtTimeoutCT_TIMEOUT_TCP_FIN     CCtTimeout = 2
+	CCtTimeoutCT_TIMEOUT_ANY         CCtTimeout = 3
+	CCtTimeoutCT_TIMEOUT_SERVICE_TCP CCtTimeout = 4
+	CCtTimeoutCT_TIMEOUT_SERVICE_ANY CCtTimeout = 5
+	CCtTimeoutCT_TIMEOUTS            CCtTimeout = 6
 )
 
 type CCtWay struct {
@@ -143,6 +214,43 @@ type CFragmentPorts struct {
 	Pad   [3]uint8
 }
 
+type CFrontend struct {
+	_        structs.HostLayout
+	Service  uint32
+	Flags    uint32
+	Affinity uint32
+	Pad      uint32
+	List     [2]CBackendList
+}
+
+type CFrontendFlags uint32
+
+const (
+	CFrontendFlagsFRONTEND_CLOSED         CFrontendFlags = 1
+	CFrontendFlagsFRONTEND_AFFINITY       CFrontendFlags = 2
+	CFrontendFlagsFRONTEND_SOURCE_RANGES  CFrontendFlags = 4
+	CFrontendFlagsFRONTEND_MAGLEV         CFrontendFlags = 8
+	CFrontendFlagsFRONTEND_CLUSTER_ONLY   CFrontendFlags = 16
+	CFrontendFlagsFRONTEND_SILENT_OUTSIDE CFrontendFlags = 32
+	CFrontendFlagsFRONTEND_SILENT_CLUSTER CFrontendFlags = 64
+)
+
+type CFrontendKey struct {
+	_     structs.HostLayout
+	Addr  CAddr
+	Port  uint16
+	Proto uint8
+	Pad   uint8
+}
+
+type CFrontendScope uint32
+
+const (
+	CFrontendScopeSCOPE_OUTSIDE CFrontendScope = 0
+	CFrontendScopeSCOPE_CLUSTER CFrontendScope = 1
+	CFrontendScopeSCOPES        CFrontendScope = 2
+)
+
 type CHook uint32
 
 const (
@@ -198,6 +306,12 @@ type CMetricsValue struct {
 	_       structs.HostLayout
 	Packets uint64
 	Bytes   uint64
+}
+
+type CNativeKey struct {
+	_         structs.HostLayout
+	PrefixLen uint32
+	Addr      CAddr
 }
 
 type CPolicyConstants uint32
@@ -261,15 +375,20 @@ const (
 	CReasonDROP_STALE_TARGET       CReason = 151
 	CReasonDROP_INVALID_EXT_HEADER CReason = 156
 	CReasonDROP_FRAGMENT_UNKNOWN   CReason = 157
+	CReasonDROP_NO_BACKEND         CReason = 158
 	CReasonDROP_NO_TUNNEL_ENDPOINT CReason = 160
 	CReasonDROP_HOST_UNREACHABLE   CReason = 164
+	CReasonDROP_NAT_EXHAUSTED      CReason = 167
 	CReasonDROP_FIB_FAILED         CReason = 169
+	CReasonDROP_SOURCE_RANGE       CReason = 177
 	CReasonDROP_VLAN               CReason = 182
 	CReasonDROP_INVALID_VNI        CReason = 183
 	CReasonDROP_TTL_EXCEEDED       CReason = 196
 	CReasonDROP_INVALID_MAC        CReason = 240
 	CReasonDROP_INVALID_ARP        CReason = 241
 	CReasonDROP_INVALID_ND         CReason = 242
+	CReasonDROP_NAT_CONFLICT       CReason = 243
+	CReasonDROP_NO_LOCAL_BACKEND   CReason = 244
 	CReasonREASON_COUNT            CReason = 256
 )
 
@@ -278,7 +397,33 @@ type CSettings struct {
 	Epoch    uint32
 	HasCidrs uint32
 	Hz       uint32
-	Timeout  [4]uint32
+	Timeout  [6]uint32
+}
+
+type CSockEntry struct {
+	_       structs.HostLayout
+	Addr    CAddr
+	Port    uint16
+	Pad     uint16
+	Service uint32
+	Backend uint32
+	Pad2    uint32
+}
+
+type CSockKey struct {
+	_      structs.HostLayout
+	Cookie uint64
+	Addr   CAddr
+	Port   uint16
+	Pad    uint16
+	Pad2   uint32
+}
+
+type CSourceRangeKey struct {
+	_         structs.HostLayout
+	PrefixLen uint32
+	Service   uint32
+	Addr      CAddr
 }
 
 type CTableSlot uint32
@@ -304,37 +449,52 @@ const (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	CVarAbiAddr            = "abi_addr"
-	CVarAbiCidrEntry       = "abi_cidr_entry"
-	CVarAbiCidrKey         = "abi_cidr_key"
-	CVarAbiConfig          = "abi_config"
-	CVarAbiCtEntry         = "abi_ct_entry"
-	CVarAbiCtFlags         = "abi_ct_flags"
-	CVarAbiCtKey           = "abi_ct_key"
-	CVarAbiCtTimeout       = "abi_ct_timeout"
-	CVarAbiCtWay           = "abi_ct_way"
-	CVarAbiEndpoint        = "abi_endpoint"
-	CVarAbiEndpointFlags   = "abi_endpoint_flags"
-	CVarAbiEndpointKey     = "abi_endpoint_key"
-	CVarAbiFragmentKey     = "abi_fragment_key"
-	CVarAbiFragmentPorts   = "abi_fragment_ports"
-	CVarAbiHook            = "abi_hook"
-	CVarAbiIcmpBudget      = "abi_icmp_budget"
-	CVarAbiIdentity        = "abi_identity"
-	CVarAbiIdentityEntry   = "abi_identity_entry"
-	CVarAbiIdentityKey     = "abi_identity_key"
-	CVarAbiIpcacheEntry    = "abi_ipcache_entry"
-	CVarAbiIpcacheKey      = "abi_ipcache_key"
-	CVarAbiMetricsValue    = "abi_metrics_value"
-	CVarAbiPolicyConstants = "abi_policy_constants"
-	CVarAbiPolicyEntry     = "abi_policy_entry"
-	CVarAbiPolicyKey       = "abi_policy_key"
-	CVarAbiPortList        = "abi_port_list"
-	CVarAbiPortRange       = "abi_port_range"
-	CVarAbiReason          = "abi_reason"
-	CVarAbiSettings        = "abi_settings"
-	CVarAbiTableSlot       = "abi_table_slot"
-	CVarAbiWayKind         = "abi_way_kind"
+	CVarAbiAddr             = "abi_addr"
+	CVarAbiAffinityEntry    = "abi_affinity_entry"
+	CVarAbiAffinityKey      = "abi_affinity_key"
+	CVarAbiBackend          = "abi_backend"
+	CVarAbiBackendConstants = "abi_backend_constants"
+	CVarAbiBackendKey       = "abi_backend_key"
+	CVarAbiBackendList      = "abi_backend_list"
+	CVarAbiCidrEntry        = "abi_cidr_entry"
+	CVarAbiCidrKey          = "abi_cidr_key"
+	CVarAbiConfig           = "abi_config"
+	CVarAbiCtEntry          = "abi_ct_entry"
+	CVarAbiCtFlags          = "abi_ct_flags"
+	CVarAbiCtKey            = "abi_ct_key"
+	CVarAbiCtNat            = "abi_ct_nat"
+	CVarAbiCtTimeout        = "abi_ct_timeout"
+	CVarAbiCtWay            = "abi_ct_way"
+	CVarAbiEndpoint         = "abi_endpoint"
+	CVarAbiEndpointFlags    = "abi_endpoint_flags"
+	CVarAbiEndpointKey      = "abi_endpoint_key"
+	CVarAbiFragmentKey      = "abi_fragment_key"
+	CVarAbiFragmentPorts    = "abi_fragment_ports"
+	CVarAbiFrontend         = "abi_frontend"
+	CVarAbiFrontendFlags    = "abi_frontend_flags"
+	CVarAbiFrontendKey      = "abi_frontend_key"
+	CVarAbiFrontendScope    = "abi_frontend_scope"
+	CVarAbiHook             = "abi_hook"
+	CVarAbiIcmpBudget       = "abi_icmp_budget"
+	CVarAbiIdentity         = "abi_identity"
+	CVarAbiIdentityEntry    = "abi_identity_entry"
+	CVarAbiIdentityKey      = "abi_identity_key"
+	CVarAbiIpcacheEntry     = "abi_ipcache_entry"
+	CVarAbiIpcacheKey       = "abi_ipcache_key"
+	CVarAbiMetricsValue     = "abi_metrics_value"
+	CVarAbiNativeKey        = "abi_native_key"
+	CVarAbiPolicyConstants  = "abi_policy_constants"
+	CVarAbiPolicyEntry      = "abi_policy_entry"
+	CVarAbiPolicyKey        = "abi_policy_key"
+	CVarAbiPortList         = "abi_port_list"
+	CVarAbiPortRange        = "abi_port_range"
+	CVarAbiReason           = "abi_reason"
+	CVarAbiSettings         = "abi_settings"
+	CVarAbiSockEntry        = "abi_sock_entry"
+	CVarAbiSockKey          = "abi_sock_key"
+	CVarAbiSourceRangeKey   = "abi_source_range_key"
+	CVarAbiTableSlot        = "abi_table_slot"
+	CVarAbiWayKind          = "abi_way_kind"
 )
 
 // LoadC returns the embedded CollectionSpec for C.
@@ -391,37 +551,52 @@ type CMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type CVariableSpecs struct {
-	AbiAddr            *ebpf.VariableSpec `ebpf:"abi_addr"`
-	AbiCidrEntry       *ebpf.VariableSpec `ebpf:"abi_cidr_entry"`
-	AbiCidrKey         *ebpf.VariableSpec `ebpf:"abi_cidr_key"`
-	AbiConfig          *ebpf.VariableSpec `ebpf:"abi_config"`
-	AbiCtEntry         *ebpf.VariableSpec `ebpf:"abi_ct_entry"`
-	AbiCtFlags         *ebpf.VariableSpec `ebpf:"abi_ct_flags"`
-	AbiCtKey           *ebpf.VariableSpec `ebpf:"abi_ct_key"`
-	AbiCtTimeout       *ebpf.VariableSpec `ebpf:"abi_ct_timeout"`
-	AbiCtWay           *ebpf.VariableSpec `ebpf:"abi_ct_way"`
-	AbiEndpoint        *ebpf.VariableSpec `ebpf:"abi_endpoint"`
-	AbiEndpointFlags   *ebpf.VariableSpec `ebpf:"abi_endpoint_flags"`
-	AbiEndpointKey     *ebpf.VariableSpec `ebpf:"abi_endpoint_key"`
-	AbiFragmentKey     *ebpf.VariableSpec `ebpf:"abi_fragment_key"`
-	AbiFragmentPorts   *ebpf.VariableSpec `ebpf:"abi_fragment_ports"`
-	AbiHook            *ebpf.VariableSpec `ebpf:"abi_hook"`
-	AbiIcmpBudget      *ebpf.VariableSpec `ebpf:"abi_icmp_budget"`
-	AbiIdentity        *ebpf.VariableSpec `ebpf:"abi_identity"`
-	AbiIdentityEntry   *ebpf.VariableSpec `ebpf:"abi_identity_entry"`
-	AbiIdentityKey     *ebpf.VariableSpec `ebpf:"abi_identity_key"`
-	AbiIpcacheEntry    *ebpf.VariableSpec `ebpf:"abi_ipcache_entry"`
-	AbiIpcacheKey      *ebpf.VariableSpec `ebpf:"abi_ipcache_key"`
-	AbiMetricsValue    *ebpf.VariableSpec `ebpf:"abi_metrics_value"`
-	AbiPolicyConstants *ebpf.VariableSpec `ebpf:"abi_policy_constants"`
-	AbiPolicyEntry     *ebpf.VariableSpec `ebpf:"abi_policy_entry"`
-	AbiPolicyKey       *ebpf.VariableSpec `ebpf:"abi_policy_key"`
-	AbiPortList        *ebpf.VariableSpec `ebpf:"abi_port_list"`
-	AbiPortRange       *ebpf.VariableSpec `ebpf:"abi_port_range"`
-	AbiReason          *ebpf.VariableSpec `ebpf:"abi_reason"`
-	AbiSettings        *ebpf.VariableSpec `ebpf:"abi_settings"`
-	AbiTableSlot       *ebpf.VariableSpec `ebpf:"abi_table_slot"`
-	AbiWayKind         *ebpf.VariableSpec `ebpf:"abi_way_kind"`
+	AbiAddr             *ebpf.VariableSpec `ebpf:"abi_addr"`
+	AbiAffinityEntry    *ebpf.VariableSpec `ebpf:"abi_affinity_entry"`
+	AbiAffinityKey      *ebpf.VariableSpec `ebpf:"abi_affinity_key"`
+	AbiBackend          *ebpf.VariableSpec `ebpf:"abi_backend"`
+	AbiBackendConstants *ebpf.VariableSpec `ebpf:"abi_backend_constants"`
+	AbiBackendKey       *ebpf.VariableSpec `ebpf:"abi_backend_key"`
+	AbiBackendList      *ebpf.VariableSpec `ebpf:"abi_backend_list"`
+	AbiCidrEntry        *ebpf.VariableSpec `ebpf:"abi_cidr_entry"`
+	AbiCidrKey          *ebpf.VariableSpec `ebpf:"abi_cidr_key"`
+	AbiConfig           *ebpf.VariableSpec `ebpf:"abi_config"`
+	AbiCtEntry          *ebpf.VariableSpec `ebpf:"abi_ct_entry"`
+	AbiCtFlags          *ebpf.VariableSpec `ebpf:"abi_ct_flags"`
+	AbiCtKey            *ebpf.VariableSpec `ebpf:"abi_ct_key"`
+	AbiCtNat            *ebpf.VariableSpec `ebpf:"abi_ct_nat"`
+	AbiCtTimeout        *ebpf.VariableSpec `ebpf:"abi_ct_timeout"`
+	AbiCtWay            *ebpf.VariableSpec `ebpf:"abi_ct_way"`
+	AbiEndpoint         *ebpf.VariableSpec `ebpf:"abi_endpoint"`
+	AbiEndpointFlags    *ebpf.VariableSpec `ebpf:"abi_endpoint_flags"`
+	AbiEndpointKey      *ebpf.VariableSpec `ebpf:"abi_endpoint_key"`
+	AbiFragmentKey      *ebpf.VariableSpec `ebpf:"abi_fragment_key"`
+	AbiFragmentPorts    *ebpf.VariableSpec `ebpf:"abi_fragment_ports"`
+	AbiFrontend         *ebpf.VariableSpec `ebpf:"abi_frontend"`
+	AbiFrontendFlags    *ebpf.VariableSpec `ebpf:"abi_frontend_flags"`
+	AbiFrontendKey      *ebpf.VariableSpec `ebpf:"abi_frontend_key"`
+	AbiFrontendScope    *ebpf.VariableSpec `ebpf:"abi_frontend_scope"`
+	AbiHook             *ebpf.VariableSpec `ebpf:"abi_hook"`
+	AbiIcmpBudget       *ebpf.VariableSpec `ebpf:"abi_icmp_budget"`
+	AbiIdentity         *ebpf.VariableSpec `ebpf:"abi_identity"`
+	AbiIdentityEntry    *ebpf.VariableSpec `ebpf:"abi_identity_entry"`
+	AbiIdentityKey      *ebpf.VariableSpec `ebpf:"abi_identity_key"`
+	AbiIpcacheEntry     *ebpf.VariableSpec `ebpf:"abi_ipcache_entry"`
+	AbiIpcacheKey       *ebpf.VariableSpec `ebpf:"abi_ipcache_key"`
+	AbiMetricsValue     *ebpf.VariableSpec `ebpf:"abi_metrics_value"`
+	AbiNativeKey        *ebpf.VariableSpec `ebpf:"abi_native_key"`
+	AbiPolicyConstants  *ebpf.VariableSpec `ebpf:"abi_policy_constants"`
+	AbiPolicyEntry      *ebpf.VariableSpec `ebpf:"abi_policy_entry"`
+	AbiPolicyKey        *ebpf.VariableSpec `ebpf:"abi_policy_key"`
+	AbiPortList         *ebpf.VariableSpec `ebpf:"abi_port_list"`
+	AbiPortRange        *ebpf.VariableSpec `ebpf:"abi_port_range"`
+	AbiReason           *ebpf.VariableSpec `ebpf:"abi_reason"`
+	AbiSettings         *ebpf.VariableSpec `ebpf:"abi_settings"`
+	AbiSockEntry        *ebpf.VariableSpec `ebpf:"abi_sock_entry"`
+	AbiSockKey          *ebpf.VariableSpec `ebpf:"abi_sock_key"`
+	AbiSourceRangeKey   *ebpf.VariableSpec `ebpf:"abi_source_range_key"`
+	AbiTableSlot        *ebpf.VariableSpec `ebpf:"abi_table_slot"`
+	AbiWayKind          *ebpf.VariableSpec `ebpf:"abi_way_kind"`
 }
 
 // CObjects contains all objects after they have been loaded into the kernel.
@@ -454,37 +629,52 @@ func (m *CMaps) Close() error {
 //
 // It can be passed to LoadCObjects or ebpf.CollectionSpec.LoadAndAssign.
 type CVariables struct {
-	AbiAddr            *ebpf.Variable `ebpf:"abi_addr"`
-	AbiCidrEntry       *ebpf.Variable `ebpf:"abi_cidr_entry"`
-	AbiCidrKey         *ebpf.Variable `ebpf:"abi_cidr_key"`
-	AbiConfig          *ebpf.Variable `ebpf:"abi_config"`
-	AbiCtEntry         *ebpf.Variable `ebpf:"abi_ct_entry"`
-	AbiCtFlags         *ebpf.Variable `ebpf:"abi_ct_flags"`
-	AbiCtKey           *ebpf.Variable `ebpf:"abi_ct_key"`
-	AbiCtTimeout       *ebpf.Variable `ebpf:"abi_ct_timeout"`
-	AbiCtWay           *ebpf.Variable `ebpf:"abi_ct_way"`
-	AbiEndpoint        *ebpf.Variable `ebpf:"abi_endpoint"`
-	AbiEndpointFlags   *ebpf.Variable `ebpf:"abi_endpoint_flags"`
-	AbiEndpointKey     *ebpf.Variable `ebpf:"abi_endpoint_key"`
-	AbiFragmentKey     *ebpf.Variable `ebpf:"abi_fragment_key"`
-	AbiFragmentPorts   *ebpf.Variable `ebpf:"abi_fragment_ports"`
-	AbiHook            *ebpf.Variable `ebpf:"abi_hook"`
-	AbiIcmpBudget      *ebpf.Variable `ebpf:"abi_icmp_budget"`
-	AbiIdentity        *ebpf.Variable `ebpf:"abi_identity"`
-	AbiIdentityEntry   *ebpf.Variable `ebpf:"abi_identity_entry"`
-	AbiIdentityKey     *ebpf.Variable `ebpf:"abi_identity_key"`
-	AbiIpcacheEntry    *ebpf.Variable `ebpf:"abi_ipcache_entry"`
-	AbiIpcacheKey      *ebpf.Variable `ebpf:"abi_ipcache_key"`
-	AbiMetricsValue    *ebpf.Variable `ebpf:"abi_metrics_value"`
-	AbiPolicyConstants *ebpf.Variable `ebpf:"abi_policy_constants"`
-	AbiPolicyEntry     *ebpf.Variable `ebpf:"abi_policy_entry"`
-	AbiPolicyKey       *ebpf.Variable `ebpf:"abi_policy_key"`
-	AbiPortList        *ebpf.Variable `ebpf:"abi_port_list"`
-	AbiPortRange       *ebpf.Variable `ebpf:"abi_port_range"`
-	AbiReason          *ebpf.Variable `ebpf:"abi_reason"`
-	AbiSettings        *ebpf.Variable `ebpf:"abi_settings"`
-	AbiTableSlot       *ebpf.Variable `ebpf:"abi_table_slot"`
-	AbiWayKind         *ebpf.Variable `ebpf:"abi_way_kind"`
+	AbiAddr             *ebpf.Variable `ebpf:"abi_addr"`
+	AbiAffinityEntry    *ebpf.Variable `ebpf:"abi_affinity_entry"`
+	AbiAffinityKey      *ebpf.Variable `ebpf:"abi_affinity_key"`
+	AbiBackend          *ebpf.Variable `ebpf:"abi_backend"`
+	AbiBackendConstants *ebpf.Variable `ebpf:"abi_backend_constants"`
+	AbiBackendKey       *ebpf.Variable `ebpf:"abi_backend_key"`
+	AbiBackendList      *ebpf.Variable `ebpf:"abi_backend_list"`
+	AbiCidrEntry        *ebpf.Variable `ebpf:"abi_cidr_entry"`
+	AbiCidrKey          *ebpf.Variable `ebpf:"abi_cidr_key"`
+	AbiConfig           *ebpf.Variable `ebpf:"abi_config"`
+	AbiCtEntry          *ebpf.Variable `ebpf:"abi_ct_entry"`
+	AbiCtFlags          *ebpf.Variable `ebpf:"abi_ct_flags"`
+	AbiCtKey            *ebpf.Variable `ebpf:"abi_ct_key"`
+	AbiCtNat            *ebpf.Variable `ebpf:"abi_ct_nat"`
+	AbiCtTimeout        *ebpf.Variable `ebpf:"abi_ct_timeout"`
+	AbiCtWay            *ebpf.Variable `ebpf:"abi_ct_way"`
+	AbiEndpoint         *ebpf.Variable `ebpf:"abi_endpoint"`
+	AbiEndpointFlags    *ebpf.Variable `ebpf:"abi_endpoint_flags"`
+	AbiEndpointKey      *ebpf.Variable `ebpf:"abi_endpoint_key"`
+	AbiFragmentKey      *ebpf.Variable `ebpf:"abi_fragment_key"`
+	AbiFragmentPorts    *ebpf.Variable `ebpf:"abi_fragment_ports"`
+	AbiFrontend         *ebpf.Variable `ebpf:"abi_frontend"`
+	AbiFrontendFlags    *ebpf.Variable `ebpf:"abi_frontend_flags"`
+	AbiFrontendKey      *ebpf.Variable `ebpf:"abi_frontend_key"`
+	AbiFrontendScope    *ebpf.Variable `ebpf:"abi_frontend_scope"`
+	AbiHook             *ebpf.Variable `ebpf:"abi_hook"`
+	AbiIcmpBudget       *ebpf.Variable `ebpf:"abi_icmp_budget"`
+	AbiIdentity         *ebpf.Variable `ebpf:"abi_identity"`
+	AbiIdentityEntry    *ebpf.Variable `ebpf:"abi_identity_entry"`
+	AbiIdentityKey      *ebpf.Variable `ebpf:"abi_identity_key"`
+	AbiIpcacheEntry     *ebpf.Variable `ebpf:"abi_ipcache_entry"`
+	AbiIpcacheKey       *ebpf.Variable `ebpf:"abi_ipcache_key"`
+	AbiMetricsValue     *ebpf.Variable `ebpf:"abi_metrics_value"`
+	AbiNativeKey        *ebpf.Variable `ebpf:"abi_native_key"`
+	AbiPolicyConstants  *ebpf.Variable `ebpf:"abi_policy_constants"`
+	AbiPolicyEntry      *ebpf.Variable `ebpf:"abi_policy_entry"`
+	AbiPolicyKey        *ebpf.Variable `ebpf:"abi_policy_key"`
+	AbiPortList         *ebpf.Variable `ebpf:"abi_port_list"`
+	AbiPortRange        *ebpf.Variable `ebpf:"abi_port_range"`
+	AbiReason           *ebpf.Variable `ebpf:"abi_reason"`
+	AbiSettings         *ebpf.Variable `ebpf:"abi_settings"`
+	AbiSockEntry        *ebpf.Variable `ebpf:"abi_sock_entry"`
+	AbiSockKey          *ebpf.Variable `ebpf:"abi_sock_key"`
+	AbiSourceRangeKey   *ebpf.Variable `ebpf:"abi_source_range_key"`
+	AbiTableSlot        *ebpf.Variable `ebpf:"abi_table_slot"`
+	AbiWayKind          *ebpf.Variable `ebpf:"abi_way_kind"`
 }
 
 // CPrograms contains all programs after they have been loaded into the kernel.

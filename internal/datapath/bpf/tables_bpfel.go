@@ -94,6 +94,17 @@ type TablesCtRecord struct {
 			Dmac    [6]uint8
 			Smac    [6]uint8
 		}
+		Nat struct {
+			_    structs.HostLayout
+			Addr [2]struct {
+				_ structs.HostLayout
+				B [16]uint8
+			}
+			Port    [2]uint16
+			Service uint32
+			Backend uint32
+			Synced  uint32
+		}
 	}
 }
 
@@ -107,20 +118,27 @@ type TablesCtTotals struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	TablesMapAffinityMap    = "affinity_map"
+	TablesMapBackendMap     = "backend_map"
 	TablesMapCidrMap        = "cidr_map"
 	TablesMapCtAnyMap       = "ct_any_map"
 	TablesMapCtNewMap       = "ct_new_map"
 	TablesMapCtTcpMap       = "ct_tcp_map"
 	TablesMapEndpointMap    = "endpoint_map"
 	TablesMapFragmentMap    = "fragment_map"
+	TablesMapFrontendMap    = "frontend_map"
 	TablesMapIcmpBudgetMap  = "icmp_budget_map"
 	TablesMapIdentityMap    = "identity_map"
 	TablesMapIpcacheMap     = "ipcache_map"
+	TablesMapMaglevMap      = "maglev_map"
 	TablesMapMetricsMap     = "metrics_map"
+	TablesMapNativeMap      = "native_map"
 	TablesMapPolicyMap      = "policy_map"
 	TablesMapPortMap        = "port_map"
 	TablesMapScratchMap     = "scratch_map"
 	TablesMapSettingsMap    = "settings_map"
+	TablesMapSockMap        = "sock_map"
+	TablesMapSourceRangeMap = "source_range_map"
 	TablesMapWalkedMap      = "walked_map"
 	TablesProgCtCollect     = "ct_collect"
 	TablesProgCtDump        = "ct_dump"
@@ -193,21 +211,28 @@ type TablesProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type TablesMapSpecs struct {
-	CidrMap       *ebpf.MapSpec `ebpf:"cidr_map"`
-	CtAnyMap      *ebpf.MapSpec `ebpf:"ct_any_map"`
-	CtNewMap      *ebpf.MapSpec `ebpf:"ct_new_map"`
-	CtTcpMap      *ebpf.MapSpec `ebpf:"ct_tcp_map"`
-	EndpointMap   *ebpf.MapSpec `ebpf:"endpoint_map"`
-	FragmentMap   *ebpf.MapSpec `ebpf:"fragment_map"`
-	IcmpBudgetMap *ebpf.MapSpec `ebpf:"icmp_budget_map"`
-	IdentityMap   *ebpf.MapSpec `ebpf:"identity_map"`
-	IpcacheMap    *ebpf.MapSpec `ebpf:"ipcache_map"`
-	MetricsMap    *ebpf.MapSpec `ebpf:"metrics_map"`
-	PolicyMap     *ebpf.MapSpec `ebpf:"policy_map"`
-	PortMap       *ebpf.MapSpec `ebpf:"port_map"`
-	ScratchMap    *ebpf.MapSpec `ebpf:"scratch_map"`
-	SettingsMap   *ebpf.MapSpec `ebpf:"settings_map"`
-	WalkedMap     *ebpf.MapSpec `ebpf:"walked_map"`
+	AffinityMap    *ebpf.MapSpec `ebpf:"affinity_map"`
+	BackendMap     *ebpf.MapSpec `ebpf:"backend_map"`
+	CidrMap        *ebpf.MapSpec `ebpf:"cidr_map"`
+	CtAnyMap       *ebpf.MapSpec `ebpf:"ct_any_map"`
+	CtNewMap       *ebpf.MapSpec `ebpf:"ct_new_map"`
+	CtTcpMap       *ebpf.MapSpec `ebpf:"ct_tcp_map"`
+	EndpointMap    *ebpf.MapSpec `ebpf:"endpoint_map"`
+	FragmentMap    *ebpf.MapSpec `ebpf:"fragment_map"`
+	FrontendMap    *ebpf.MapSpec `ebpf:"frontend_map"`
+	IcmpBudgetMap  *ebpf.MapSpec `ebpf:"icmp_budget_map"`
+	IdentityMap    *ebpf.MapSpec `ebpf:"identity_map"`
+	IpcacheMap     *ebpf.MapSpec `ebpf:"ipcache_map"`
+	MaglevMap      *ebpf.MapSpec `ebpf:"maglev_map"`
+	MetricsMap     *ebpf.MapSpec `ebpf:"metrics_map"`
+	NativeMap      *ebpf.MapSpec `ebpf:"native_map"`
+	PolicyMap      *ebpf.MapSpec `ebpf:"policy_map"`
+	PortMap        *ebpf.MapSpec `ebpf:"port_map"`
+	ScratchMap     *ebpf.MapSpec `ebpf:"scratch_map"`
+	SettingsMap    *ebpf.MapSpec `ebpf:"settings_map"`
+	SockMap        *ebpf.MapSpec `ebpf:"sock_map"`
+	SourceRangeMap *ebpf.MapSpec `ebpf:"source_range_map"`
+	WalkedMap      *ebpf.MapSpec `ebpf:"walked_map"`
 }
 
 // TablesVariableSpecs contains global variables before they are loaded into the kernel.
@@ -249,39 +274,53 @@ func (o *TablesObjects) Close() error {
 //
 // It can be passed to LoadTablesObjects or ebpf.CollectionSpec.LoadAndAssign.
 type TablesMaps struct {
-	CidrMap       *ebpf.Map `ebpf:"cidr_map"`
-	CtAnyMap      *ebpf.Map `ebpf:"ct_any_map"`
-	CtNewMap      *ebpf.Map `ebpf:"ct_new_map"`
-	CtTcpMap      *ebpf.Map `ebpf:"ct_tcp_map"`
-	EndpointMap   *ebpf.Map `ebpf:"endpoint_map"`
-	FragmentMap   *ebpf.Map `ebpf:"fragment_map"`
-	IcmpBudgetMap *ebpf.Map `ebpf:"icmp_budget_map"`
-	IdentityMap   *ebpf.Map `ebpf:"identity_map"`
-	IpcacheMap    *ebpf.Map `ebpf:"ipcache_map"`
-	MetricsMap    *ebpf.Map `ebpf:"metrics_map"`
-	PolicyMap     *ebpf.Map `ebpf:"policy_map"`
-	PortMap       *ebpf.Map `ebpf:"port_map"`
-	ScratchMap    *ebpf.Map `ebpf:"scratch_map"`
-	SettingsMap   *ebpf.Map `ebpf:"settings_map"`
-	WalkedMap     *ebpf.Map `ebpf:"walked_map"`
+	AffinityMap    *ebpf.Map `ebpf:"affinity_map"`
+	BackendMap     *ebpf.Map `ebpf:"backend_map"`
+	CidrMap        *ebpf.Map `ebpf:"cidr_map"`
+	CtAnyMap       *ebpf.Map `ebpf:"ct_any_map"`
+	CtNewMap       *ebpf.Map `ebpf:"ct_new_map"`
+	CtTcpMap       *ebpf.Map `ebpf:"ct_tcp_map"`
+	EndpointMap    *ebpf.Map `ebpf:"endpoint_map"`
+	FragmentMap    *ebpf.Map `ebpf:"fragment_map"`
+	FrontendMap    *ebpf.Map `ebpf:"frontend_map"`
+	IcmpBudgetMap  *ebpf.Map `ebpf:"icmp_budget_map"`
+	IdentityMap    *ebpf.Map `ebpf:"identity_map"`
+	IpcacheMap     *ebpf.Map `ebpf:"ipcache_map"`
+	MaglevMap      *ebpf.Map `ebpf:"maglev_map"`
+	MetricsMap     *ebpf.Map `ebpf:"metrics_map"`
+	NativeMap      *ebpf.Map `ebpf:"native_map"`
+	PolicyMap      *ebpf.Map `ebpf:"policy_map"`
+	PortMap        *ebpf.Map `ebpf:"port_map"`
+	ScratchMap     *ebpf.Map `ebpf:"scratch_map"`
+	SettingsMap    *ebpf.Map `ebpf:"settings_map"`
+	SockMap        *ebpf.Map `ebpf:"sock_map"`
+	SourceRangeMap *ebpf.Map `ebpf:"source_range_map"`
+	WalkedMap      *ebpf.Map `ebpf:"walked_map"`
 }
 
 func (m *TablesMaps) Close() error {
 	return _TablesClose(
+		m.AffinityMap,
+		m.BackendMap,
 		m.CidrMap,
 		m.CtAnyMap,
 		m.CtNewMap,
 		m.CtTcpMap,
 		m.EndpointMap,
 		m.FragmentMap,
+		m.FrontendMap,
 		m.IcmpBudgetMap,
 		m.IdentityMap,
 		m.IpcacheMap,
+		m.MaglevMap,
 		m.MetricsMap,
+		m.NativeMap,
 		m.PolicyMap,
 		m.PortMap,
 		m.ScratchMap,
 		m.SettingsMap,
+		m.SockMap,
+		m.SourceRangeMap,
 		m.WalkedMap,
 	)
 }

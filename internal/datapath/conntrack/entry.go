@@ -48,15 +48,20 @@ func closing(flags abi.CCtFlags) bool {
 }
 
 func timeoutOf(proto uint8, flags abi.CCtFlags) abi.CCtTimeout {
+	service := flags&abi.CCtFlagsCT_SERVICE != 0
 	switch {
+	case proto != unix.IPPROTO_TCP && service:
+		return abi.CCtTimeoutCT_TIMEOUT_SERVICE_ANY
 	case proto != unix.IPPROTO_TCP:
 		return abi.CCtTimeoutCT_TIMEOUT_ANY
 	case closing(flags):
 		return abi.CCtTimeoutCT_TIMEOUT_TCP_FIN
-	case flags&abi.CCtFlagsCT_NON_SYN != 0:
-		return abi.CCtTimeoutCT_TIMEOUT_TCP
+	case flags&abi.CCtFlagsCT_NON_SYN == 0:
+		return abi.CCtTimeoutCT_TIMEOUT_TCP_SYN
+	case service:
+		return abi.CCtTimeoutCT_TIMEOUT_SERVICE_TCP
 	}
-	return abi.CCtTimeoutCT_TIMEOUT_TCP_SYN
+	return abi.CCtTimeoutCT_TIMEOUT_TCP
 }
 
 // stateName gives a phase the name that operators see.
@@ -88,6 +93,8 @@ func flagNames(flags abi.CCtFlags) []string {
 		{abi.CCtFlagsCT_RESET, "reset"},
 		{abi.CCtFlagsCT_AUDITED, "audited"},
 		{abi.CCtFlagsCT_FROM_HOST, "from-host"},
+		{abi.CCtFlagsCT_NAT, "translated"},
+		{abi.CCtFlagsCT_SERVICE, "service"},
 		{abi.CCtFlagsCT_DEAD, "dead"},
 		{abi.CCtFlagsCT_MOVED, "moved"},
 	} {
@@ -98,10 +105,12 @@ func flagNames(flags abi.CCtFlags) []string {
 	return out
 }
 
-func sideOf(key *abi.CCtKey, side int) netip.AddrPort {
+func sideOf(key *abi.CCtKey, side int) netip.AddrPort { return endOf(key.Addr[side], key.Port[side]) }
+
+func endOf(addr abi.CAddr, networkPort uint16) netip.AddrPort {
 	var port [2]byte
-	binary.NativeEndian.PutUint16(port[:], key.Port[side])
-	return netip.AddrPortFrom(netip.AddrFrom16(key.Addr[side].B).Unmap(), binary.BigEndian.Uint16(port[:]))
+	binary.NativeEndian.PutUint16(port[:], networkPort)
+	return netip.AddrPortFrom(netip.AddrFrom16(addr.B).Unmap(), binary.BigEndian.Uint16(port[:]))
 }
 
 func networkPort(port uint16) uint16 {
@@ -124,7 +133,7 @@ func entry(table string, c clock, settings *abi.CSettings, key *abi.CCtKey, e *a
 	flags, from := abi.CCtFlags(e.State), origin(e)
 	idle := idleOf(c, e)
 	timeout := settings.Timeout[timeoutOf(key.Proto, flags)]
-	return agentapi.CTEntry{
+	out := agentapi.CTEntry{
 		Proto: key.Proto, Table: table,
 		Source: sideOf(key, from), Destination: sideOf(key, 1-from),
 		State: stateName(phaseOf(key.Proto, flags)), Flags: flagNames(flags),
@@ -135,6 +144,19 @@ func entry(table string, c clock, settings *abi.CSettings, key *abi.CCtKey, e *a
 		SourceIdentity: e.Identity[from], DestinationIdentity: e.Identity[1-from],
 		Epoch: e.Epoch,
 	}
+	if flags&abi.CCtFlagsCT_NAT == 0 {
+		return out
+	}
+	side := 0
+	if flags&abi.CCtFlagsCT_NAT_SIDE != 0 {
+		side = 1
+	}
+	out.TranslatedFrom = sideOf(key, side)
+	out.Service, out.Backend = e.Nat.Service, e.Nat.Backend
+	for i := range out.Translated {
+		out.Translated[i] = endOf(e.Nat.Addr[i], e.Nat.Port[i])
+	}
+	return out
 }
 
 // compile turns a filter into the form that the kernel compares with.

@@ -68,7 +68,7 @@ func TestClock(t *testing.T) {
 }
 
 func TestEntry(t *testing.T) {
-	settings := abi.CSettings{Hz: 100, Timeout: [4]uint32{800000, 6000, 1000, 12000}}
+	settings := abi.CSettings{Hz: 100, Timeout: [6]uint32{800000, 6000, 1000, 12000, 800000, 12000}}
 	c := clock{now: 10000, hz: 100}
 	state := func(born uint32, flags abi.CCtFlags) uint64 { return uint64(born)<<32 | uint64(flags) }
 	for _, tc := range []struct {

@@ -46,8 +46,8 @@ func newFixture(t testing.TB, size uint32) *fixture {
 		TCP: f.outer(tableTCP, size), Any: f.outer(tableAny, size), New: f.outer(tableNew, size),
 		Settings: f.newMap(f.spec(bpf.TablesMapSettingsMap)),
 	}
-	f.put(f.tables.Settings, uint32(0), abi.CSettings{Hz: hz, Timeout: [4]uint32{
-		secondsTCP * hz, secondsSyn * hz, secondsFin * hz, secondsAny * hz,
+	f.put(f.tables.Settings, uint32(0), abi.CSettings{Hz: hz, Timeout: [6]uint32{
+		secondsTCP * hz, secondsSyn * hz, secondsFin * hz, secondsAny * hz, secondsTCP * hz, secondsAny * hz,
 	}})
 	f.Collector = New(Config{Tables: f.tables, Pods: testPods{}, Log: slog.New(slog.DiscardHandler)})
 	t.Cleanup(func() {

@@ -81,7 +81,7 @@ func testExpiryByKind(t *testing.T, n *node) {
 	} {
 		n.fresh(t)
 		s := settings()
-		s.Timeout = [4]uint32{tcp, syn, fin, other}
+		s.Timeout = [6]uint32{tcp, syn, fin, other, tcp, other}
 		n.setSettings(t, s)
 		n.lonely(t)
 		c.to(c.k)
@@ -125,7 +125,7 @@ func testClockWraps(t *testing.T, n *node) {
 		alive bool
 	}{{age + margin, true}, {age - 1, false}} {
 		n.fresh(t)
-		n.change(t, func(s *abi.CSettings) { s.Timeout = [4]uint32{c.limit, c.limit, c.limit, c.limit} })
+		n.change(t, func(s *abi.CSettings) { s.Timeout = [6]uint32{c.limit, c.limit, c.limit, c.limit, c.limit, c.limit} })
 		n.lonely(t)
 		k := tcpTalk()
 		n.establish(t, k)

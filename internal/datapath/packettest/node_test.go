@@ -109,6 +109,7 @@ type options struct {
 	defaultRoute      bool
 	wayJiffies        uint32 // how long flows remember ways by the routing table
 	sizes             loader.Sizes
+	services          bool // services and masquerading are on, with natPorts source ports
 }
 
 // node is a network namespace with devices, routes and the loaded programs.
@@ -263,6 +264,12 @@ func config(o options, overlayIndex int) abi.CConfig {
 	}
 	if o.underlay6 {
 		c.TunnelUnderlay6 = 1
+	}
+	if o.services {
+		c.Services, c.Reject, c.Masquerade4, c.Masquerade6 = 1, 1, 1, 1
+		c.NatPortFirst, c.NatPorts = natPortFirst, natPorts
+		c.MasqueradeIp4, c.MasqueradeIp6 = c.RouterIp4, c.RouterIp6
+		c.SyncJiffies = 1 << 30 // unless state changes, twins tell each other nothing
 	}
 	return c
 }

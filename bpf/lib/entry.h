@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* What a conntrack entry says: its state, how long it lives, whose it is. */
+#pragma once
+
+#include <linux/bpf.h>
+#include <linux/in.h>
+#include <bpf/bpf_helpers.h>
+#include "maps.h"
+#include "settings.h"
+
+#define CT_TERMINAL (CT_DEAD | CT_MOVED)
+#define CT_FIN_BOTH (CT_FIN_ORIGIN | CT_FIN_REPLY)
+
+static __always_inline bool addr_equal(const union addr *a, const union addr *b)
+{
+	return a->w[3] == b->w[3] && a->w[2] == b->w[2] && a->w[1] == b->w[1] && a->w[0] == b->w[0];
+}
+
+static __always_inline __u64 ct_state(const struct ct_entry *e)
+{
+	return *(volatile __u64 *)&e->state;
+}
+
+static __always_inline bool ct_closing(__u32 flags)
+{
+	return flags & CT_RESET || (flags & CT_FIN_BOTH) == CT_FIN_BOTH;
+}
+
+static __always_inline __u32 ct_timeout(const struct settings *settings, __u8 proto, __u32 flags)
+{
+	if (proto != IPPROTO_TCP)
+		return settings
+			->timeout[flags & CT_SERVICE ? CT_TIMEOUT_SERVICE_ANY : CT_TIMEOUT_ANY];
+	if (ct_closing(flags))
+		return settings->timeout[CT_TIMEOUT_TCP_FIN];
+	if (!(flags & CT_NON_SYN))
+		return settings->timeout[CT_TIMEOUT_TCP_SYN];
+	return settings->timeout[flags & CT_SERVICE ? CT_TIMEOUT_SERVICE_TCP : CT_TIMEOUT_TCP];
+}
+
+/* Whether the entry still stands for a flow. */
+static __always_inline bool ct_alive(const struct settings *settings, const struct ct_entry *e,
+				     __u8 proto, __u32 flags)
+{
+	return !(flags & CT_TERMINAL) &&
+	       jiffies_since(settings, e->last) <= ct_timeout(settings, proto, flags);
+}

@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * What a packet is to become, and who its real ends are: the translation that
+ * its flow has already, or, for a new flow, that of the service it asks for and
+ * of masquerading. For the slow part of the programs; s->src is known.
+ */
+#pragma once
+
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+#include "conntrack.h"
+#include "encap.h"
+#include "fragment.h"
+#include "policy.h"
+#include "related.h"
+#include "service.h"
+
+/* The packet stays as it is, unless something else turns out. */
+static __always_inline void resolve_plain(struct scratch *s)
+{
+	__builtin_memset(&s->nat, 0, sizeof(s->nat));
+	s->nat.addr[0] = s->packet.src;
+	s->nat.addr[1] = s->packet.dst;
+	s->nat.port[0] = s->packet.sport;
+	s->nat.port[1] = s->packet.dport;
+	s->translated = false;
+	s->masqueraded = false;
+	s->related = false;
+	s->portless = false;
+}
+
+/* Whether an end is somewhere in the cluster. Identities are there only where policies are. */
+static __always_inline bool in_cluster(const struct end *end, const union addr *addr)
+{
+	return end->here || end->identity != IDENTITY_WORLD || ipcache_lookup(addr);
+}
+
+/* Choose a backend, if the packet asks for a service. Returns why it gets none. */
+static __always_inline enum reason resolve_service(struct scratch *s)
+{
+	const struct packet *p = &s->packet;
+	struct service_query q = {
+		.frontend = { .addr = p->dst, .port = p->dport, .proto = p->l4_proto },
+		.client = { .client = p->src },
+		.source = p->src,
+		.sport = p->sport,
+		.ip4 = p->version == 4,
+	};
+	struct frontend *f = frontend_lookup(&q.frontend);
+	enum reason reason;
+	struct backend *b;
+
+	if (!f)
+		return REASON_FORWARDED;
+	q.scope = in_cluster(&s->src, &p->src) ? SCOPE_CLUSTER : SCOPE_OUTSIDE;
+	b = service_select(f, &q, &reason);
+	if (!b)
+		return reason;
+	s->nat.addr[1] = b->addr;
+	s->nat.port[1] = b->port;
+	s->nat.service = f->service;
+	s->nat.backend = b->id;
+	s->translated = true;
+	return REASON_FORWARDED;
+}
+
+/* Whether what a pod sends there gets the node's address: it leaves the cluster. */
+static __always_inline bool leaves_cluster(const struct scratch *s)
+{
+	struct native_key key = { .prefix_len = ADDR_BITS, .addr = s->nat.addr[1] };
+
+	if (!(s->packet.version == 4 ? config.masquerade4 : config.masquerade6))
+		return false;
+	return !in_cluster(&s->dst, &key.addr) && !table_lookup(&native_map, &key);
+}
+
+/*
+ * Whether the answers would not come by here with the client's own address as
+ * their destination: out of the cluster, to a pod by its own service, or from
+ * outside to a backend of another node.
+ */
+static __always_inline bool needs_masquerade(const struct scratch *s, enum hook hook)
+{
+	if (s->translated && addr_equal(&s->nat.addr[1], &s->packet.src))
+		return true;
+	if (hook == HOOK_FROM_POD)
+		return leaves_cluster(s);
+	return s->translated && !s->dst.here;
+}
+
+static __always_inline void masquerade(struct scratch *s)
+{
+	int i;
+
+	for (i = 0; i < 4; i++)
+		s->nat.addr[0].w[i] = s->packet.version == 4 ? config.masquerade_ip4.w[i] :
+							       config.masquerade_ip6.w[i];
+	s->masqueraded = true;
+	s->translated = true;
+}
+
+/* What the entry of the packet's flow says, if it goes on. */
+static __always_inline bool resolve_known(struct scratch *s)
+{
+	const struct settings *settings = settings_get();
+	bool embryonic;
+	struct ct_entry *e = ct_known(s, &embryonic);
+	__u32 flags;
+
+	if (!e || !settings || !ct_continues(settings, e, s))
+		return false;
+	flags = ct_state(e);
+	if (flags & CT_NAT && nat_side(flags) == s->flow.side) {
+		s->nat = e->nat;
+		s->translated = true;
+	}
+	return true;
+}
+
+/*
+ * Fill s->nat, s->translated and s->dst. target: the endpoint that the packet is
+ * addressed to, or NULL. Returns 0, or why it cannot be served. Not inlined, so
+ * that the verifier walks it once.
+ */
+__noinline int resolve(struct __sk_buff *ctx, struct scratch *s, enum hook hook,
+		       const struct endpoint *target)
+{
+	bool pod = target && !(target->flags & ENDPOINT_HOST), known = false;
+	enum reason reason;
+	struct packet *p;
+
+	if (!s)
+		return DROP_INVALID_PACKET;
+	p = &s->packet;
+	resolve_plain(s);
+	s->portless = p->fragment && !fragment_ports(p);
+	if (s->portless || (pod && is_opening(p))) {
+		/* Who opens a connection to a pod itself does not need its flow looked up. */
+		identify(&s->dst, target, &p->dst);
+		return REASON_FORWARDED;
+	}
+	s->nat.port[0] = p->sport;
+	s->nat.port[1] = p->dport;
+	if (is_icmp_error(p)) {
+		s->related = find_related(ctx, s);
+		known = true;
+	} else {
+		if (!is_plain(p)) { /* else the fast path did */
+			flow_of(p, &s->flow);
+			s->absent = false;
+		}
+		known = resolve_known(s);
+	}
+	/* What the node's own stack serves on a port of its own began with a packet that asked. */
+	if (!known && !pod && config.services &&
+	    (!target || p->l4_proto != IPPROTO_TCP || is_opening(p))) {
+		reason = resolve_service(s);
+		if (reason)
+			return reason;
+	}
+	if (s->translated)
+		target = table_lookup(&endpoint_map, &s->nat.addr[1]);
+	identify(&s->dst, target, &s->nat.addr[1]);
+	if (!known && needs_masquerade(s, hook))
+		masquerade(s);
+	return REASON_FORWARDED;
+}
