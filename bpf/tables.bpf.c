@@ -2,7 +2,7 @@
 /*
  * What the agent does with whole tables, in the kernel.
  *
- * ct_collect, ct_flush, ct_dump: iter/bpf_map_elem, called for each entry of one
+ * ct_collect, ct_flush, ct_forget, ct_dump: iter/bpf_map_elem, called for each entry of one
  * conntrack table, and without an entry at its end. The agent drives them by
  * reading: a read ends once it has its bytes, so a walk writes some now and then,
  * and no read takes long. They return 0: go on.
@@ -48,6 +48,15 @@ struct {
 	__uint(value_size, sizeof(struct ct_entry));
 } walked_map SEC(".maps");
 
+/* Ids of backends that are gone: ct_forget deletes the entries of their flows. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 65536);
+	__type(key, __u32);
+	__type(value, __u8);
+} gone_map SEC(".maps");
+
 /* Entries that a deleting walk passes until it writes a byte, or a dump until it writes a pause. */
 volatile const __u32 stride = 1024;
 
@@ -78,6 +87,13 @@ enum ct_kind {
 	CT_KINDS = 1 << 2,
 };
 
+/* What a deleting walk deletes. */
+enum ct_walk {
+	CT_WALK_EXPIRED,
+	CT_WALK_FILTERED,
+	CT_WALK_GONE,
+};
+
 struct ct_totals {
 	__u64 alive[CT_KINDS];
 	__u64 deleted[CT_KINDS];
@@ -101,6 +117,11 @@ struct counts {
 	__u64 ct_any;
 	__u64 ct_new;
 	__u64 fragment;
+	__u64 frontend;
+	__u64 backend;
+	__u64 maglev;
+	__u64 affinity;
+	__u64 sock;
 };
 
 /* Named so that their types reach Go. */
@@ -180,8 +201,17 @@ static __always_inline bool matches(const struct ct_key *key, __u32 flags)
 	return in_net(&key->addr[0]) || in_net(&key->addr[1]);
 }
 
+/* Both entries of a flow to a service have its backend. */
+static __always_inline bool is_gone(const struct ct_entry *e, __u64 state)
+{
+	__u32 backend = e->nat.backend;
+
+	return state & CT_NAT && backend && bpf_map_lookup_elem(&gone_map, &backend);
+}
+
 /* Whether a deleting walk removes the entry now. */
-static __always_inline bool is_doomed(const struct ct_key *key, __u64 state, __u32 last, bool flush)
+static __always_inline bool is_doomed(const struct ct_key *key, const struct ct_entry *e,
+				      __u64 state, __u32 kind)
 {
 	const struct settings *settings;
 
@@ -189,10 +219,13 @@ static __always_inline bool is_doomed(const struct ct_key *key, __u64 state, __u
 		return false;
 	if (state & CT_DEAD)
 		return true; /* marked by an agent that was killed before it deleted */
-	if (flush)
+	if (kind == CT_WALK_FILTERED)
 		return matches(key, state);
+	if (kind == CT_WALK_GONE)
+		return is_gone(e, state);
 	settings = settings_get();
-	return settings && is_idle(settings, key->proto, state, last, settings->hz);
+	return settings &&
+	       is_idle(settings, key->proto, state, *(volatile __u32 *)&e->last, settings->hz);
 }
 
 static __always_inline __u32 kind_of(const struct ct_key *key)
@@ -206,7 +239,7 @@ static __always_inline __u32 kind_of(const struct ct_key *key)
  * revives it, then delete it. Nobody else deletes in between, so what is deleted is
  * what was marked. A global function, which the verifier looks at once.
  */
-__noinline int settle(__u32 flush)
+__noinline int settle(__u32 walk)
 {
 	const struct ct_key *key = &candidates[settled++ % CANDIDATES];
 	struct ct_entry *e = bpf_map_lookup_elem(&walked_map, key);
@@ -219,7 +252,7 @@ __noinline int settle(__u32 flush)
 	/* A packet may change a flow that is to be flushed, but not always at this moment. */
 	for (tries = 0; tries < 4; tries++) {
 		state = ct_state(e);
-		if (!is_doomed(key, state, *(volatile __u32 *)&e->last, flush))
+		if (!is_doomed(key, e, state, walk))
 			break;
 		if (!(state & CT_DEAD) &&
 		    __sync_val_compare_and_swap(&e->state, state, state | CT_DEAD) != state)
@@ -232,7 +265,7 @@ __noinline int settle(__u32 flush)
 	return 0;
 }
 
-static __always_inline int walk(struct bpf_iter__bpf_map_elem *ctx, bool flush)
+static __always_inline int walk(struct bpf_iter__bpf_map_elem *ctx, enum ct_walk kind)
 {
 	const struct ct_key *key = ctx->key;
 	const struct ct_entry *e = ctx->value;
@@ -241,12 +274,12 @@ static __always_inline int walk(struct bpf_iter__bpf_map_elem *ctx, bool flush)
 
 	if (!key || !e) {
 		for (i = 0; i < CANDIDATES && settled != found; i++)
-			settle(flush);
+			settle(kind);
 		return 0;
 	}
-	if (is_doomed(key, ct_state(e), e->last, flush)) {
+	if (is_doomed(key, e, ct_state(e), kind)) {
 		if (found - settled >= CANDIDATES)
-			settle(flush);
+			settle(kind);
 		candidates[found++ % CANDIDATES] = *key;
 	} else {
 		totals.alive[kind_of(key)]++;
@@ -261,13 +294,19 @@ static __always_inline int walk(struct bpf_iter__bpf_map_elem *ctx, bool flush)
 SEC("iter/bpf_map_elem")
 int ct_collect(struct bpf_iter__bpf_map_elem *ctx)
 {
-	return walk(ctx, false);
+	return walk(ctx, CT_WALK_EXPIRED);
 }
 
 SEC("iter/bpf_map_elem")
 int ct_flush(struct bpf_iter__bpf_map_elem *ctx)
 {
-	return walk(ctx, true);
+	return walk(ctx, CT_WALK_FILTERED);
+}
+
+SEC("iter/bpf_map_elem")
+int ct_forget(struct bpf_iter__bpf_map_elem *ctx)
+{
+	return walk(ctx, CT_WALK_GONE);
 }
 
 SEC("iter/bpf_map_elem")
@@ -326,6 +365,11 @@ int table_counts(struct counts *counts)
 	counts->ct_any = count_current(&ct_any_map);
 	counts->ct_new = count_current(&ct_new_map);
 	counts->fragment = bpf_map_sum_elem_count((void *)&fragment_map);
+	counts->frontend = count_current(&frontend_map);
+	counts->backend = count_current(&backend_map);
+	counts->maglev = count_current(&maglev_map);
+	counts->affinity = count_current(&affinity_map);
+	counts->sock = count_current(&sock_map);
 	return 0;
 }
 

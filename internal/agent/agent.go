@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/placid-net/placid/internal/agent/security"
+	"github.com/placid-net/placid/internal/agent/services"
 	"github.com/placid-net/placid/internal/agentapi"
 	"github.com/placid-net/placid/internal/cni"
 	"github.com/placid-net/placid/internal/config"
@@ -50,6 +51,7 @@ type Agent struct {
 	endpoints  *endpoints
 	filter     identity.Filter
 	security   *security.Enforcer
+	services   *services.Runner
 	live       *live
 	metrics    *metrics
 	swept      atomic.Bool // the DELs that were left while no agent ran are done
@@ -76,7 +78,10 @@ func New(loaded *config.Loaded, version string, log *slog.Logger) (*Agent, error
 		return nil, err
 	}
 	mode := policyMode(cfg)
-	kubernetes, err := k8s.New(k8s.Config{REST: rest, NodeName: name, Tables: tables, Policy: mode != policy.ModeNever, Log: log})
+	kubernetes, err := k8s.New(k8s.Config{
+		REST: rest, NodeName: name, Tables: tables, Policy: mode != policy.ModeNever,
+		Services: cfg.KubeProxyReplacement, ServiceProxyName: cfg.ServiceProxyName, Log: log,
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -84,9 +89,13 @@ func New(loaded *config.Loaded, version string, log *slog.Logger) (*Agent, error
 	if err != nil {
 		return nil, fmt.Errorf("key labels: %w", err)
 	}
+	dp, err := datapathConfig(cfg, name, log)
+	if err != nil {
+		return nil, err
+	}
 	a := &Agent{
 		version: version, nodeName: name, startedAt: time.Now(), loaded: loaded, log: log, now: time.Now, filter: filter,
-		tables: tables, kubernetes: kubernetes, datapath: datapath.New(datapathConfig(cfg, name, log), tables),
+		tables: tables, kubernetes: kubernetes, datapath: datapath.New(dp, tables),
 	}
 	a.metrics = newMetrics(a)
 	a.security, err = security.New(security.Config{
@@ -94,6 +103,9 @@ func New(loaded *config.Loaded, version string, log *slog.Logger) (*Agent, error
 		Filter: filter, Interval: cfg.ReconcileInterval, Tables: tables, Datapath: a.datapath, Cluster: kubernetes, Meter: a.metrics, Log: log,
 	})
 	if err != nil {
+		return nil, err
+	}
+	if a.services, err = services.New(a.servicesConfig(cfg)); err != nil {
 		return nil, err
 	}
 	a.live = &live{loaded: loaded, apply: a.applyLive, log: log}
@@ -137,17 +149,36 @@ func families(cfg config.Config) ipam.Families {
 	return f
 }
 
-func datapathConfig(cfg config.Config, node string, log *slog.Logger) datapath.Config {
+// datapathConfig reads the file of ip-masq-agent-config-path too, and looks for
+// the node's cgroup.
+func datapathConfig(cfg config.Config, node string, log *slog.Logger) (datapath.Config, error) {
+	masquerade, err := masqueradeConfig(cfg)
+	if err != nil {
+		return datapath.Config{}, err
+	}
+	var cgroup string
+	if cfg.KubeProxyReplacement {
+		if cgroup, err = datapath.FindCgroup(cfg.CgroupRoot); err != nil {
+			return datapath.Config{}, fmt.Errorf("key cgroup-root: %w", err)
+		}
+	}
 	return datapath.Config{
-		NodeName: node, BPFRoot: cfg.BPFRoot, IPv4: cfg.EnableIPv4, IPv6: cfg.EnableIPv6,
+		NodeName: node, BPFRoot: cfg.BPFRoot, CgroupRoot: cgroup, IPv4: cfg.EnableIPv4, IPv6: cfg.EnableIPv6,
 		Tunnel: cfg.RoutingMode == string(state.RoutingTunnel), TunnelPort: cfg.TunnelPort,
 		AutoDirectRoutes: cfg.AutoDirectNodeRoutes, UnreachableRoutes: cfg.UnreachableRoutes,
 		Devices: cfg.Devices, MTU: cfg.MTU,
 		ReconcileInterval: cfg.ReconcileInterval, Timeouts: timeouts(cfg), CTSchedule: schedule(cfg), Log: log,
-		Tables: datapath.TableSizes{
-			TCP: uint32(cfg.CTGlobalTCPMax), Any: uint32(cfg.CTGlobalAnyMax),
-			Embryonic: uint32(cfg.CTEmbryonicMax), Policy: uint32(cfg.PolicyMapMax),
-		},
+		Tables: tableSizes(cfg), Services: serviceConfig(cfg), Masquerade: masquerade,
+	}, nil
+}
+
+func tableSizes(cfg config.Config) datapath.TableSizes {
+	services := cfg.ServiceMaps()
+	return datapath.TableSizes{
+		TCP: uint32(cfg.CTGlobalTCPMax), Any: uint32(cfg.CTGlobalAnyMax),
+		Embryonic: uint32(cfg.CTEmbryonicMax), Policy: uint32(cfg.PolicyMapMax),
+		Service: uint32(services.Service), Backend: uint32(services.Backend), Maglev: uint32(services.Maglev),
+		Affinity: uint32(services.Affinity), SourceRange: uint32(services.SourceRange), Sock: uint32(services.SockRev),
 	}
 }
 
@@ -179,6 +210,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		return a.datapath.Run(ctx, datapath.Known{Nodes: a.kubernetes.NodesSynced(), NodeEndpoints: a.kubernetes.NodeEndpointsSynced()})
 	})
 	g.Go(func() error { return a.security.Run(ctx) })
+	g.Go(func() error { return a.services.Run(ctx) })
 	g.Go(func() error { return a.live.run(ctx) })
 	g.Go(func() error { return a.followCIDRs(ctx) })
 	g.Go(func() error { return a.becomeReady(ctx) })
@@ -332,6 +364,7 @@ func (a *Agent) installCNI() error {
 	}
 	err := cni.WriteConf(cfg.CNIConfPath, cni.ConfOptions{
 		SocketPath: cfg.SocketPath, PendingDir: string(a.pendingDir()), Exclusive: cfg.CNIExclusive,
+		WithoutHostPorts: !cfg.KubeProxyReplacement,
 	})
 	if err != nil {
 		return fmt.Errorf("key write-cni-conf-when-ready: %w", err)

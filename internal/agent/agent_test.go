@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"strconv"
 	"strings"
@@ -263,7 +264,7 @@ func TestAgent(t *testing.T) {
 		a.waitReady(t)
 		eps, err := a.client.Endpoints(t.Context())
 		must(t, err)
-		if len(eps) != 1 || eps[0] != first {
+		if len(eps) != 1 || !reflect.DeepEqual(eps[0], first) {
 			t.Errorf("endpoints %+v, want the first as it was: %+v", eps, first)
 		}
 		left, junk, err := pending.List()
@@ -387,6 +388,21 @@ func checkMetrics(t *testing.T, a *testAgent) {
 		{"cilium_datapath_conntrack_gc_duration_seconds_count", []string{"family=ipv4", "protocol=TCP", "status=completed"}, 1},
 		{"cilium_datapath_conntrack_gc_key_fallbacks_total", []string{"family=ipv4", "protocol=TCP"}, 0},
 		{"cilium_datapath_conntrack_dump_resets_total", []string{"area=conntrack", "name=dump_interrupts", "family=ipv4"}, 0},
+		{"cilium_services_events_total", []string{"action=add"}, 0},
+		{"cilium_services_events_total", []string{"action=delete"}, 0},
+		{"cilium_service_implementation_delay_count", []string{"action=service-updated"}, 0},
+		{"cilium_service_implementation_delay_count", []string{"action=service-deleted"}, 0},
+		{"placid_services", nil, 0},
+		{"placid_services_host_port_pods", nil, 0},
+		{"placid_services_ports", nil, 0},
+		{"placid_services_frontends", nil, 0},
+		{"placid_services_backends", nil, 0},
+		{"placid_services_refused_ports", nil, 0},
+		{"placid_services_problems", nil, 0},
+		{"placid_services_failing", nil, 0},
+		{"placid_services_repaired_total", nil, 0},
+		{"placid_services_table_entries", []string{"table=frontend"}, 0},
+		{"placid_services_table_max_entries", []string{"table=backend"}, 65536},
 		{"go_goroutines", nil, 1},
 		{"process_resident_memory_bytes", nil, 1},
 	} {

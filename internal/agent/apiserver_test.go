@@ -51,6 +51,8 @@ const (
 	namespacesPath = "/api/v1/namespaces"
 	policiesPath   = "/apis/networking.k8s.io/v1/networkpolicies"
 	coreNodesPath  = "/api/v1/nodes"
+	servicesPath   = "/api/v1/services"
+	slicesPath     = "/apis/discovery.k8s.io/v1/endpointslices"
 )
 
 // resources are what the server knows: apiVersion and kind, by path.
@@ -60,6 +62,7 @@ func resources() map[string][2]string {
 		nodesPath: {placid, "PlacidNode"}, identitiesPath: {placid, "PlacidIdentity"}, endpointsPath: {placid, "PlacidEndpoints"},
 		podsPath: {"v1", "Pod"}, namespacesPath: {"v1", "Namespace"}, coreNodesPath: {"v1", "Node"},
 		policiesPath: {"networking.k8s.io/v1", "NetworkPolicy"},
+		servicesPath: {"v1", "Service"}, slicesPath: {"discovery.k8s.io/v1", "EndpointSlice"},
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -95,7 +96,7 @@ func (e *endpoints) add(ctx context.Context, req agentapi.CNIRequest) (agentapi.
 		return agentapi.CNIResult{}, err
 	}
 	if ok {
-		if old.Netns == req.Netns && e.datapath.Check(ctx, old) == nil {
+		if old.Netns == req.Netns && slices.Equal(old.HostPorts, req.HostPorts) && e.datapath.Check(ctx, old) == nil {
 			return result(old), nil
 		}
 		if err = e.removeLocked(ctx, old); err != nil {
@@ -121,7 +122,7 @@ func (e *endpoints) create(ctx context.Context, req agentapi.CNIRequest) (state.
 	}
 	ep := state.Endpoint{
 		ID: e.takeID(), Attachment: req.Attachment, Netns: req.Netns, Pod: req.Pod,
-		IPv4: v4, IPv6: v6, Bandwidth: req.Bandwidth, MTU: req.MTU, CreatedAt: e.now().UTC(),
+		IPv4: v4, IPv6: v6, Bandwidth: req.Bandwidth, MTU: req.MTU, CreatedAt: e.now().UTC(), HostPorts: req.HostPorts,
 	}
 	if err = e.security.Admit(ctx, ep); err != nil {
 		e.addresses.alloc.Release(req.Attachment.String(), e.now())

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -39,7 +40,7 @@ func TestAdd(t *testing.T) {
 	t.Run("again", func(t *testing.T) {
 		again, err := n.add(t.Context(), req)
 		must(t, err)
-		if again.Endpoint != ep {
+		if !reflect.DeepEqual(again.Endpoint, ep) {
 			t.Errorf("the same request gives %+v, first %+v", again.Endpoint, ep)
 		}
 		n.consistent(t)
@@ -73,6 +74,43 @@ func TestAdd(t *testing.T) {
 		}
 		n.consistent(t)
 	})
+}
+
+func TestHostPorts(t *testing.T) {
+	dir := t.TempDir()
+	n := newFakeNode(t, dir)
+	req := request(1)
+	req.HostPorts = []state.HostPort{
+		{Protocol: state.ProtocolUDP, HostPort: 53, ContainerPort: 5353},
+		{HostIP: netip.MustParseAddr("192.0.2.1"), Protocol: state.ProtocolSCTP, HostPort: 9, ContainerPort: 99},
+	}
+	res, err := n.add(t.Context(), req)
+	must(t, err)
+	if !slices.Equal(res.Endpoint.HostPorts, req.HostPorts) {
+		t.Errorf("the endpoint has the host ports %v", res.Endpoint.HostPorts)
+	}
+	again, err := n.add(t.Context(), req)
+	must(t, err)
+	if !reflect.DeepEqual(again, res) {
+		t.Errorf("the same request gives %+v, first %+v", again, res)
+	}
+	n.consistent(t)
+
+	// They outlive the agent.
+	n = startNode(t, n.kernel, dir, n.clock)
+	if eps := n.list(t); len(eps) != 1 || !slices.Equal(eps[0].HostPorts, req.HostPorts) {
+		t.Errorf("after a restart: %+v", eps)
+	}
+	n.consistent(t)
+
+	// Other host ports are another endpoint.
+	req.HostPorts = req.HostPorts[:1]
+	other, err := n.add(t.Context(), req)
+	must(t, err)
+	if other.Endpoint.ID == res.Endpoint.ID || !slices.Equal(other.Endpoint.HostPorts, req.HostPorts) || len(n.list(t)) != 1 {
+		t.Errorf("with other host ports: %+v of %d", other.Endpoint, len(n.list(t)))
+	}
+	n.consistent(t)
 }
 
 func TestAddBeforePoliciesAreKnown(t *testing.T) {

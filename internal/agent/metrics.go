@@ -16,6 +16,7 @@ type metrics struct {
 	registry *prometheus.Registry
 	cni      *prometheus.HistogramVec
 	policyMetrics
+	serviceMetrics
 }
 
 func newMetrics(a *Agent) *metrics {
@@ -26,8 +27,9 @@ func newMetrics(a *Agent) *metrics {
 			Buckets: []float64{.002, .005, .01, .015, .02, .025, .05, .1, .25, .5, 1, 5, 15, 60},
 		}, []string{"operation", "outcome"}),
 	}
-	m.policyMetrics = newPolicyMetrics()
-	m.registry.MustRegister(m.all()...)
+	m.policyMetrics, m.serviceMetrics = newPolicyMetrics(), newServiceMetrics()
+	m.registry.MustRegister(m.policyMetrics.all()...)
+	m.registry.MustRegister(m.serviceMetrics.all()...)
 	m.registry.MustRegister(m.cni, &snapshot{a}, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
@@ -70,6 +72,7 @@ func (s *snapshot) Collect(ch chan<- prometheus.Metric) {
 	s.collectAddresses(gauge)
 	s.collectControllers(gauge, counter)
 	s.collectPolicy(gauge)
+	s.collectServices(gauge, counter)
 	s.collectConntrack(ch, gauge, counter)
 	if maps, err := s.datapath.Maps(); err == nil {
 		d := desc("placid_bpf_map_max_entries", "Size of a BPF map in entries.", "map_name")

@@ -3,6 +3,7 @@ package agent
 import (
 	"errors"
 	"net/netip"
+	"reflect"
 	"testing"
 	"time"
 
@@ -37,7 +38,7 @@ func TestModel(t *testing.T) {
 				if err != nil {
 					rt.Fatal(err)
 				}
-				if old, ok := want[i]; ok && old != res.Endpoint {
+				if old, ok := want[i]; ok && !reflect.DeepEqual(old, res.Endpoint) {
 					rt.Fatalf("ADD again gives %+v, first %+v", res.Endpoint, old)
 				}
 				if _, ok := want[i]; !ok {

@@ -96,7 +96,8 @@ func (s service) Status(context.Context) (agentapi.Status, error) {
 	if err := s.datapath.Status(&st); err != nil {
 		return agentapi.Status{}, err
 	}
-	st.Policy, st.Conntrack = s.policyStatus(), s.conntrackStatus()
+	st.Policy, st.Conntrack, st.Services = s.policyStatus(), s.conntrackStatus(), s.servicesStatus()
+	st.Masquerade = masqueraded(s.loaded.Config)
 	st.Conditions = s.conditions()
 	st.Ready = s.ready() == nil
 	return st, nil
@@ -119,6 +120,7 @@ func (a *Agent) conditions() []agentapi.Condition {
 		a.condition("datapath", a.datapath.Ready()),
 		a.condition("addresses", a.addressesReady()),
 		a.condition("policy", a.security.Ready()),
+		a.condition("services", a.services.Ready()),
 		a.kubernetes.EndpointsHealth(),
 	}
 }
@@ -150,7 +152,7 @@ func (a *Agent) addressesReady() error {
 }
 
 // ready is what the readiness probe asks: programs attached, maps filled,
-// addresses there, policies in force, plugin served.
+// addresses there, policies in force, services served, plugin served.
 func (a *Agent) ready() error {
-	return cmp.Or(a.datapath.Ready(), a.readyForPods(), a.security.Ready())
+	return cmp.Or(a.datapath.Ready(), a.readyForPods(), a.security.Ready(), a.services.Ready())
 }

@@ -39,6 +39,7 @@ type Service interface {
 	MapDump(ctx context.Context, name string) (MapDump, error)
 	ConntrackService
 	PolicyService
+	BalanceService
 }
 
 // Handler serves the paths of this package from s. Every response of status 400
@@ -63,6 +64,7 @@ func Handler(s Service) http.Handler {
 	}))
 	handleConntrack(mux, s)
 	handlePolicy(mux, s)
+	handleServices(mux, s)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		writeError(w, &Error{Code: CodeNotFound, Message: fmt.Sprintf("path %s is not known to this placid-agent; is the client newer?", r.URL.Path)})
 	})
@@ -78,6 +80,13 @@ func (r CNIRequest) validate() error {
 	}
 	if r.Attachment.IfName == "" {
 		return &Error{Code: CodeInvalid, Message: "attachment.ifName is empty: name the pod's interface, e.g. eth0"}
+	}
+	for i, p := range r.HostPorts {
+		if p.HostPort == 0 || p.ContainerPort == 0 || p.Protocol == state.ProtocolAny {
+			return &Error{Code: CodeInvalid, Message: fmt.Sprintf(
+				"hostPorts[%d] leads from port %d to port %d, protocol %s: both ports and one protocol are needed",
+				i, p.HostPort, p.ContainerPort, p.Protocol)}
+		}
 	}
 	return nil
 }

@@ -163,6 +163,15 @@ func TestRequestsThatDoNotReachTheService(t *testing.T) {
 		{"spaces to over a mebibyte", "POST", agentapi.PathCNIDel, `{}` + strings.Repeat(" ", agentapi.MaxRequestBody), 400, "invalid", "over 1048576 bytes"},
 		{"no container", "POST", agentapi.PathCNIDel, `{"attachment":{"ifName":"eth0"}}`, 400, "invalid", "attachment.containerID"},
 		{"no interface", "POST", agentapi.PathCNICheck, `{"attachment":{"containerID":"c"}}`, 400, "invalid", "attachment.ifName"},
+		{
+			"host port 0", "POST", agentapi.PathCNIAdd, `{"attachment":{"containerID":"c","ifName":"e"},"hostPorts":[{"protocol":6,"containerPort":80}]}`,
+			400, "invalid", "hostPorts[0] leads from port 0 to port 80, protocol TCP",
+		},
+		{
+			"host port without a protocol", "POST", agentapi.PathCNIAdd,
+			`{"attachment":{"containerID":"c","ifName":"e"},"hostPorts":[{"protocol":17,"hostPort":1,"containerPort":1},{"hostPort":80,"containerPort":80}]}`,
+			400, "invalid", "hostPorts[1] leads from port 80 to port 80, protocol ANY",
+		},
 		{"gc without list", "POST", agentapi.PathCNIGC, `{}`, 400, "invalid", "valid is missing"},
 		{"gc with null", "POST", agentapi.PathCNIGC, `{"valid":null}`, 400, "invalid", "valid is missing"},
 		{"gc with half an id", "POST", agentapi.PathCNIGC, `{"valid":[{"containerID":"c"}]}`, 400, "invalid", "valid[0]"},

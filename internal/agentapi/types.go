@@ -63,6 +63,8 @@ type CNIRequest struct {
 	Netns     string          `json:"netns,omitempty"`
 	Pod       state.PodRef    `json:"pod"`
 	Bandwidth state.Bandwidth `json:"bandwidth"`
+	// HostPorts are ports of the node that lead to the pod.
+	HostPorts []state.HostPort `json:"hostPorts,omitempty"`
 	// MTU overrides the node's pod MTU, in bytes; 0 keeps it.
 	MTU int `json:"mtu,omitempty"`
 	// Expect, in a CHECK, are the addresses that the previous result named.
@@ -194,7 +196,11 @@ type Status struct {
 	Nodes       []PeerNode        `json:"nodes"`
 	Features    []Feature         `json:"features"`
 	Warnings    []string          `json:"warnings,omitempty"`
-	// Policy and Conntrack are nil where an agent has none.
+	// Masquerade names the families whose pods leave the cluster with the node's
+	// address: IPv4, IPv6.
+	Masquerade []string `json:"masquerade,omitempty"`
+	// Policy, Conntrack and Services are nil where an agent has none.
 	Policy    *PolicyStatus    `json:"policy,omitempty"`
 	Conntrack *ConntrackStatus `json:"conntrack,omitempty"`
+	Services  *ServicesStatus  `json:"services,omitempty"`
 }

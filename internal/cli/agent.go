@@ -18,6 +18,7 @@ type agent interface {
 	MapDump(ctx context.Context, name string) (agentapi.MapDump, error)
 	agentapi.ConntrackService
 	agentapi.PolicyService
+	agentapi.BalanceService
 }
 
 func dialAgent(socket string) agent { return agentapi.NewClient(socket) }

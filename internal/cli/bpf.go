@@ -18,7 +18,8 @@ const bpfHelp = `Show the agent's BPF maps and what they hold.
 
 'placid bpf maps' lists the maps. 'placid bpf NAME list' works for every one of
 them and is the same as 'placid bpf map get NAME'. 'placid bpf ct' shows the
-flows of all conntrack maps together, and can remove them.`
+flows of all conntrack maps together, and can remove them; 'placid bpf lb' shows
+the maps of services together.`
 
 func (a *app) bpfCommand() *cobra.Command {
 	maps := &cobra.Command{
@@ -53,7 +54,7 @@ func (a *app) bpfCommand() *cobra.Command {
 			return a.dump(cmd.Context(), args[0])
 		}),
 	}
-	bpf.AddCommand(maps, a.ctCommand(), a.group("map", "Show one BPF map by name", get),
+	bpf.AddCommand(maps, a.ctCommand(), a.lbCommand(), a.group("map", "Show one BPF map by name", get),
 		a.mapCommand("endpoint", "addresses of this node's pods, with their interfaces"),
 		a.mapCommand("ipcache", "address ranges of the other nodes' pods, with the nodes they are on"),
 		a.mapCommand("metrics", "counters of forwarded and dropped packets"))

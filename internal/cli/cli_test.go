@@ -141,6 +141,7 @@ func TestUnreachable(t *testing.T) {
 		"bpf ipcache list", "bpf other list", "bpf map get x", "config", "config --changed -o yaml",
 		"bpf ct list", "bpf ct get --from 10.0.0.1:1 --to 10.0.0.2:2", "bpf ct top", "bpf ct flush --all", "bpf ct gc",
 		"identity list", "identity get 1", "policy get", "policy get a/b", "policy selectors", "policy trace --from a/b --to c/d:1",
+		"service list", "service get a/b", "bpf lb list", "bpf lb list --backends",
 	} {
 		t.Run(args, func(t *testing.T) {
 			r := placid(t, unreachableAgent(), "", strings.Fields(args)...)
@@ -356,15 +357,16 @@ func TestProblems(t *testing.T) {
 		spoil func(*agentapi.Status)
 		want  string
 	}{
-		"not ready":      {func(s *agentapi.Status) { s.Ready = false }, "agent is not ready"},
-		"condition":      {func(s *agentapi.Status) { s.Conditions[1].OK = false }, "datapath: not ok"},
-		"feature":        {func(s *agentapi.Status) { s.Features[1].Required = true }, "netkit: needs kernel 6.7"},
-		"refused policy": {func(s *agentapi.Status) { s.Policy.Problems = []string{"a/b: too large"} }, "policy: a/b: too large"},
-		"no collection":  {func(s *agentapi.Status) { s.Conntrack.Problem = "no iterator" }, "conntrack: no iterator"},
-		"controller":     {func(s *agentapi.Status) { s.Controllers[0].Failing = 2 }, "endpoint-map: 2 of 3 failing"},
-		"node's MTU":     {func(s *agentapi.Status) { s.Nodes[0].Problem = "MTU 1450 there" }, "node lab-2: MTU 1450 there"},
-		"route's error":  {func(s *agentapi.Status) { s.Nodes[0].Route = "no route to host" }, "node lab-2: no route to host"},
-		"ready is false": {func(s *agentapi.Status) { s.Ready, s.Conditions = false, nil }, "agent is not ready"},
+		"not ready":       {func(s *agentapi.Status) { s.Ready = false }, "agent is not ready"},
+		"condition":       {func(s *agentapi.Status) { s.Conditions[1].OK = false }, "datapath: not ok"},
+		"feature":         {func(s *agentapi.Status) { s.Features[1].Required = true }, "netkit: needs kernel 6.7"},
+		"refused service": {func(s *agentapi.Status) { s.Services.Refused = []string{"a/b: too large"} }, "services: a/b: too large"},
+		"refused policy":  {func(s *agentapi.Status) { s.Policy.Problems = []string{"a/b: too large"} }, "policy: a/b: too large"},
+		"no collection":   {func(s *agentapi.Status) { s.Conntrack.Problem = "no iterator" }, "conntrack: no iterator"},
+		"controller":      {func(s *agentapi.Status) { s.Controllers[0].Failing = 2 }, "endpoint-map: 2 of 3 failing"},
+		"node's MTU":      {func(s *agentapi.Status) { s.Nodes[0].Problem = "MTU 1450 there" }, "node lab-2: MTU 1450 there"},
+		"route's error":   {func(s *agentapi.Status) { s.Nodes[0].Route = "no route to host" }, "node lab-2: no route to host"},
+		"ready is false":  {func(s *agentapi.Status) { s.Ready, s.Conditions = false, nil }, "agent is not ready"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := healthyAgent().status

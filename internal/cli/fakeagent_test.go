@@ -163,6 +163,7 @@ func healthyAgent() *fakeAgent {
 		f.status.Maps = append(f.status.Maps, d.Info)
 	}
 	addPolicy(f)
+	addServices(f)
 	return f
 }
 
@@ -183,6 +184,8 @@ func sickAgent() *fakeAgent {
 	s.Policy.Problems = []string{"default/allow-web: 70000 prefixes, the table takes 65536: make it smaller or raise bpf-policy-map-max"}
 	s.Conntrack.TCP.Entries = s.Conntrack.TCP.Size
 	s.Conntrack.Problem = "collect: the iterator was refused: operation not permitted"
+	s.Services.Refused = []string{"port 53/UDP of default/large is not in force: it needs 5000 entries of table backend, 12 are free"}
+	s.Services.Problem = "write services: no such device"
 	s.Warnings = []string{"key enable-l7-proxy is ignored: Placid has no proxy"}
 	return f
 }

@@ -63,6 +63,13 @@ func parsePod(s string) (string, error) {
 	return s, nil
 }
 
+func parseNamespace(s string) (string, error) {
+	if !agentapi.IsPodName(s + "/x") {
+		return "", fmt.Errorf("%q is no namespace", s)
+	}
+	return s, nil
+}
+
 // parseHost parses an address. IPv4 in its IPv6 form becomes IPv4.
 func parseHost(s string) (netip.Addr, error) {
 	ip, err := netip.ParseAddr(s)

@@ -8,7 +8,7 @@ import (
 )
 
 // problems names what is wrong with the node, one line each, the most telling
-// first: parts of the agent, what the kernel lacks, policy and conntrack,
+// first: parts of the agent, what the kernel lacks, services, policy and conntrack,
 // reconcilers, other nodes.
 // It is empty exactly when `placid status` exits with 0.
 func problems(s agentapi.Status) []string {
@@ -23,6 +23,7 @@ func problems(s agentapi.Status) []string {
 			out = append(out, featureLine(f))
 		}
 	}
+	out = append(out, serviceProblems(s)...)
 	out = append(out, policyProblems(s)...)
 	for _, c := range s.Controllers {
 		if c.Failing > 0 {

@@ -59,7 +59,7 @@ func (a *app) rootCommand() *cobra.Command {
 	flags.StringVar(&a.socket, "socket", socket, "unix socket of the agent; default from "+socketEnv)
 	flags.VarP(&a.output, "output", "o", "output format: "+a.output.choices())
 	flags.DurationVar(&a.timeout, "timeout", defaultTimeout, "how long one request to the agent may take")
-	root.AddCommand(a.statusCommand(), a.endpointCommand(), a.bpfCommand(), a.identityCommand(), a.policyCommand(),
+	root.AddCommand(a.statusCommand(), a.endpointCommand(), a.serviceCommand(), a.bpfCommand(), a.identityCommand(), a.policyCommand(),
 		a.configCommand(), a.versionCommand())
 	return root
 }

@@ -20,9 +20,10 @@ const statusHelp = `Show the health of this node's Placid.
 
 Exits with 0 when all is well, 1 when something is wrong and 3 when the agent
 does not answer. Wrong is: a condition of the agent that is not ok, a required
-kernel feature that is missing, a policy that could not be put in force,
-conntrack that is not collected, a reconciler with failing entries, and another
-node that packets cannot reach or that is set up differently (another MTU).
+kernel feature that is missing, a service or a policy that could not be put in
+force, conntrack that is not collected, a reconciler with failing entries, and
+another node that packets cannot reach or that is set up differently (another
+MTU).
 Warnings and optional kernel features do not count.
 
 The JSON and YAML forms hold everything; --verbose changes only the table form.

@@ -38,6 +38,7 @@ func (v *statusView) table(g *grid) { g.render(v.out, "  ") }
 
 func (v *statusView) summary(endpoints []state.Endpoint, verbose bool) {
 	v.kubernetes()
+	v.replacement()
 	v.line("CNI Config file", "%s", dash(v.CNIConf))
 	v.placid()
 	v.conditions(verbose)
@@ -46,6 +47,7 @@ func (v *statusView) summary(endpoints []state.Endpoint, verbose bool) {
 		v.allocated(endpoints)
 	}
 	v.routing()
+	v.services()
 	v.policy()
 	v.conntrack()
 	v.controllers(verbose)
@@ -154,7 +156,7 @@ func (v *statusView) routing() {
 	v.line("Routing", "Network: %s   Host: BPF", network)
 	v.line("Attach Mode", "TCX")
 	v.line("Device Mode", "veth")
-	v.line("Masquerading", "Disabled")
+	v.masquerading()
 	v.line("MTU", "Pods: %d   Routes: %d", v.PodMTU, v.RouteMTU)
 }
 

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/placid-net/placid/internal/agentapi/agentapitest"
+	"github.com/placid-net/placid/internal/state"
 )
 
 // TestBadRequests lists what the plugin refuses: the agent, which would grant
@@ -96,6 +97,15 @@ func TestBadRequests(t *testing.T) {
 		{name: "negative rate", command: "ADD", extra: `,"runtimeConfig":{"bandwidth":{"ingressRate":-1}}`, code: 7, part: "runtimeConfig.bandwidth.ingressRate is -1"},
 		{name: "negative burst", command: "ADD", extra: `,"runtimeConfig":{"bandwidth":{"egressRate":1,"egressBurst":-1}}`, code: 7, part: "runtimeConfig.bandwidth.egressBurst is -1"},
 		{name: "burst without a rate", command: "ADD", extra: `,"runtimeConfig":{"bandwidth":{"ingressBurst":1}}`, code: 7, part: "without ingressRate"},
+		{name: "host port 0", command: "ADD", extra: portMappings(`{"hostPort":0,"containerPort":80,"protocol":"tcp"}`), code: 7, part: "runtimeConfig.portMappings[0].hostPort is 0: allowed are 1 to 65535"},
+		{name: "host port too large", command: "ADD", extra: portMappings(`{"hostPort":65536,"containerPort":80,"protocol":"tcp"}`), code: 7, part: "hostPort is 65536"},
+		{name: "container port negative", command: "ADD", extra: portMappings(`{"hostPort":80,"containerPort":80},{"hostPort":81,"containerPort":-1}`), code: 7, part: "portMappings[1].containerPort is -1"},
+		{name: "unknown protocol", command: "ADD", extra: portMappings(`{"hostPort":80,"containerPort":80,"protocol":"icmp"}`), code: 7, part: `portMappings[0].protocol is "icmp": allowed are tcp, udp and sctp`},
+		{name: "host IP is a name", command: "ADD", extra: portMappings(`{"hostPort":80,"containerPort":80,"hostIP":"localhost"}`), code: 7, part: `hostIP is "localhost"`},
+		{name: "host IP has a zone", command: "ADD", extra: portMappings(`{"hostPort":80,"containerPort":80,"hostIP":"fe80::1%eth0"}`), code: 7, part: "hostIP is"},
+		{name: "host port twice", command: "ADD", extra: portMappings(`{"hostPort":80,"containerPort":80},{"hostPort":80,"containerPort":81,"protocol":"TCP"}`), code: 7, part: "portMappings[1] is hostPort 80/TCP, which portMappings[0] has too"},
+		{name: "host port is a string", command: "ADD", extra: portMappings(`{"hostPort":"80","containerPort":80}`), code: 6, part: "runtimeConfig.portMappings.hostPort is a JSON string"},
+		{name: "port mappings are an object", command: "ADD", extra: `,"runtimeConfig":{"portMappings":{}}`, code: 6, part: "runtimeConfig.portMappings"},
 
 		// CHECK's prevResult.
 		{name: "no prevResult", command: "CHECK", code: 7, part: "prevResult is missing"},
@@ -140,11 +150,17 @@ func TestBadRequests(t *testing.T) {
 	}
 }
 
+// portMappings is a configuration's runtimeConfig with these mappings.
+func portMappings(mappings string) string {
+	return `,"runtimeConfig":{"portMappings":[` + mappings + `]}`
+}
+
 func FuzzParseConf(f *testing.F) {
 	e := &env{socket: "/run/placid/agent.sock", pending: "/run/placid/pending-del"}
 	for _, extra := range []string{
 		"", prevResultConf, `,"mtu":1500,"dns":{"search":["a"]}`, `,"cni.dev/valid-attachments":[{"containerID":"a","ifname":"b"}]`,
 		`,"runtimeConfig":{"bandwidth":{"ingressRate":1,"ingressBurst":2}}`, `,"prevResult":{"ips":[null,{"interface":9}],"interfaces":[null]}`,
+		portMappings(`{"hostPort":80,"containerPort":80,"protocol":"sctp","hostIP":"::ffff:192.0.2.1"},{"hostPort":80}`),
 	} {
 		f.Add([]byte(e.conf("1.1.0", extra)))
 		f.Add([]byte(e.conf("0.4.0", extra)))
@@ -173,6 +189,15 @@ func FuzzParseConf(f *testing.F) {
 		}
 		if b := conf.bandwidth(); b.IngressRate > 1<<63-1 || b.EgressBurst > 1<<63-1 {
 			t.Errorf("bandwidth %+v of %q", b, data)
+		}
+		ports := conf.hostPorts()
+		if len(ports) != len(conf.Runtime.PortMappings) {
+			t.Errorf("%d host ports of %q", len(ports), data)
+		}
+		for _, p := range ports {
+			if p.HostPort == 0 || p.ContainerPort == 0 || p.Protocol == state.ProtocolAny || p.HostIP.Is4In6() {
+				t.Errorf("host port %+v of %q", p, data)
+			}
 		}
 	})
 }

@@ -35,6 +35,9 @@ type ConfOptions struct {
 	LogFile string
 	// LogLevel is debug, info, warn or error.
 	LogLevel string
+	// WithoutHostPorts leaves out the capability portMappings: nobody serves host
+	// ports, or another plugin of the chain does.
+	WithoutHostPorts bool
 	// Exclusive sets the other configurations in the folder aside, by renaming
 	// them to NAME.placid_bak, so that container runtimes use this one only.
 	Exclusive bool
@@ -68,7 +71,7 @@ func WriteConf(path string, opts ConfOptions) error {
 	}
 	list := confList{CNIVersion: version110, Name: networkName, Plugins: []confPlugin{{
 		Type:         pluginType,
-		Capabilities: map[string]bool{"bandwidth": true},
+		Capabilities: capabilities(opts),
 		SocketPath:   opts.SocketPath,
 		PendingDir:   opts.PendingDir,
 		MTU:          opts.MTU,
@@ -97,6 +100,15 @@ func WriteConf(path string, opts ConfOptions) error {
 		return nil
 	}
 	return setAside(dir, filepath.Base(path))
+}
+
+// capabilities are what the runtime passes the plugin values of.
+func capabilities(opts ConfOptions) map[string]bool {
+	out := map[string]bool{"bandwidth": true}
+	if !opts.WithoutHostPorts {
+		out["portMappings"] = true
+	}
+	return out
 }
 
 // RemoveConf removes the network configuration; removing what is absent is

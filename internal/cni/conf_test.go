@@ -32,7 +32,7 @@ func TestWriteConf(t *testing.T) {
 	}
 	want := map[string]any{"cniVersion": "1.1.0", "name": "placid", "plugins": []any{map[string]any{
 		"type":         "placid-cni",
-		"capabilities": map[string]any{"bandwidth": true},
+		"capabilities": map[string]any{"bandwidth": true, "portMappings": true},
 		"socketPath":   "/run/placid/agent.sock",
 		"pendingDir":   "/run/placid/pending-del",
 		"mtu":          1500.0,
@@ -69,6 +69,17 @@ func TestWriteConfOnlyWhenItDiffers(t *testing.T) {
 		t.Error("other content was not renamed into place")
 	}
 	if b, err := os.ReadFile(path); err != nil || !strings.Contains(string(b), "9000") {
+		t.Errorf("%s, %v", b, err)
+	}
+}
+
+func TestWriteConfWithoutHostPorts(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "05-placid.conflist")
+	if err := WriteConf(path, ConfOptions{WithoutHostPorts: true}); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(path)
+	if err != nil || strings.Contains(string(b), "portMappings") || !strings.Contains(string(b), "bandwidth") {
 		t.Errorf("%s, %v", b, err)
 	}
 }

@@ -40,7 +40,8 @@ type netConf struct {
 
 // runtimeConf are the values of the capabilities that the configuration names.
 type runtimeConf struct {
-	Bandwidth bandwidthConf `json:"bandwidth"`
+	Bandwidth    bandwidthConf `json:"bandwidth"`
+	PortMappings []portMapping `json:"portMappings"`
 }
 
 // bandwidthConf is signed so that a negative value is told from a wrong type.
@@ -120,7 +121,11 @@ func (c *netConf) validate() error {
 	if err := validateRate("ingress", b.IngressRate, b.IngressBurst); err != nil {
 		return err
 	}
-	return validateRate("egress", b.EgressRate, b.EgressBurst)
+	if err := validateRate("egress", b.EgressRate, b.EgressBurst); err != nil {
+		return err
+	}
+	_, err := hostPorts(c.Runtime.PortMappings)
+	return err
 }
 
 func validateRate(direction string, rate, burst int64) error {
@@ -143,6 +148,16 @@ func (c *netConf) bandwidth() state.Bandwidth {
 		IngressRate: uint64(b.IngressRate), IngressBurst: uint64(b.IngressBurst),
 		EgressRate: uint64(b.EgressRate), EgressBurst: uint64(b.EgressBurst),
 	}
+}
+
+// hostPorts are the ports of the node that lead to the pod; validate has checked
+// them.
+func (c *netConf) hostPorts() []state.HostPort {
+	ports, err := hostPorts(c.Runtime.PortMappings)
+	if err != nil {
+		return nil
+	}
+	return ports
 }
 
 // level is the level of the log file; info unless logLevel says otherwise.

@@ -118,7 +118,9 @@ func TestAddRequest(t *testing.T) {
 	svc := &agentapitest.Service{AddResult: answer()}
 	agentapitest.Serve(t, e.socket, svc)
 	_, err := e.run(t, "ADD", e.conf("1.1.0", `,"mtu":1400,"capabilities":{"bandwidth":true},"somethingNew":{"a":1},
-		"runtimeConfig":{"bandwidth":{"ingressRate":1000000,"ingressBurst":2147483647,"egressRate":2000000,"egressBurst":0},"portMappings":[]}`))
+		"runtimeConfig":{"bandwidth":{"ingressRate":1000000,"ingressBurst":2147483647,"egressRate":2000000,"egressBurst":0},"portMappings":[
+			{"hostPort":8080,"containerPort":80,"protocol":"tcp"},{"hostPort":8080,"containerPort":53,"protocol":"UDP","hostIP":"0.0.0.0"},
+			{"hostPort":65535,"containerPort":1,"protocol":"sctp","hostIP":"::ffff:192.0.2.1"},{"hostPort":9,"containerPort":9,"hostIP":"fd00::1"}]}`))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,7 +129,13 @@ func TestAddRequest(t *testing.T) {
 		Netns:      e.netns,
 		Pod:        state.PodRef{Namespace: "shop", Name: "cart-0", UID: "11-22"},
 		Bandwidth:  state.Bandwidth{IngressRate: 1000000, IngressBurst: 2147483647, EgressRate: 2000000},
-		MTU:        1400,
+		HostPorts: []state.HostPort{
+			{Protocol: state.ProtocolTCP, HostPort: 8080, ContainerPort: 80},
+			{HostIP: netip.IPv4Unspecified(), Protocol: state.ProtocolUDP, HostPort: 8080, ContainerPort: 53},
+			{HostIP: netip.MustParseAddr("192.0.2.1"), Protocol: state.ProtocolSCTP, HostPort: 65535, ContainerPort: 1},
+			{HostIP: netip.MustParseAddr("fd00::1"), Protocol: state.ProtocolTCP, HostPort: 9, ContainerPort: 9},
+		},
+		MTU: 1400,
 	}}}
 	if d := cmp.Diff(want, svc.Calls(), cmpopts.EquateComparable(netip.Addr{})); d != "" {
 		t.Errorf("calls (-want +got):\n%s", d)

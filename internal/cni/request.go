@@ -47,6 +47,7 @@ func newRequest(args *skel.CmdArgs, conf *netConf) (agentapi.CNIRequest, error) 
 		Netns:      args.Netns,
 		Pod:        pod,
 		Bandwidth:  conf.bandwidth(),
+		HostPorts:  conf.hostPorts(),
 		MTU:        conf.MTU,
 	}, nil
 }

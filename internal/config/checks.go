@@ -17,6 +17,7 @@ const (
 
 	ipamClusterPool = "cluster-pool"
 	routingTunnel   = "tunnel"
+	routingNative   = "native"
 )
 
 // check finds settings that contradict each other. It is skipped when any of its
@@ -36,7 +37,14 @@ func checks() []check {
 		{[]string{"k8s-client-burst", "k8s-client-qps"}, smallBurst},
 		{[]string{"agent-health-port", "prometheus-serve-addr"}, agentPorts},
 		{[]string{"operator-api-serve-addr", "operator-prometheus-serve-addr"}, operatorPorts},
-		{[]string{"bpf-nat-global-max", "bpf-ct-global-tcp-max", "bpf-ct-global-any-max"}, bigNAT},
+		{[]string{"bpf-lb-sock", "kube-proxy-replacement"}, socketsAlone},
+		{[]string{"enable-ip-masq-agent", "enable-ipv4-masquerade", "enable-ipv6-masquerade"}, idleMasqAgent},
+		{[]string{"ipv4-native-routing-cidr", "enable-ipv4-masquerade", "routing-mode", "ipam"}, func(c Config, _ func(string) bool) string {
+			return unboundedMasquerade(c, familyIPv4, c.EnableIPv4 && c.EnableIPv4Masquerade)
+		}},
+		{[]string{"ipv6-native-routing-cidr", "enable-ipv6-masquerade", "routing-mode", "ipam"}, func(c Config, _ func(string) bool) string {
+			return unboundedMasquerade(c, familyIPv6, c.EnableIPv6 && c.EnableIPv6Masquerade)
+		}},
 		{[]string{"cluster-pool-ipv4-cidr", "enable-ipv4"}, func(c Config, set func(string) bool) string {
 			return unusedPool(c.EnableIPv4, set("cluster-pool-ipv4-cidr"), c.ClusterPoolIPv4CIDR)
 		}},
@@ -145,19 +153,6 @@ func isWildcard(host string) bool {
 func isLoopback(host string) bool {
 	a, err := netip.ParseAddr(host)
 	return host == "localhost" || (err == nil && a.IsLoopback())
-}
-
-// bigNAT judges sizes that were all set by hand; a table that follows the ratio
-// fits by itself.
-func bigNAT(c Config, _ func(string) bool) string {
-	if c.NATGlobalMax == 0 || c.CTGlobalTCPMax == 0 || c.CTGlobalAnyMax == 0 {
-		return ""
-	}
-	limit := (c.CTGlobalTCPMax + c.CTGlobalAnyMax) * 2 / 3
-	if c.NATGlobalMax <= limit {
-		return ""
-	}
-	return fmt.Sprintf("the NAT table must not exceed two thirds of both conntrack tables, here %d", limit)
 }
 
 func unusedPool(enabled, set bool, pools []netip.Prefix) string {

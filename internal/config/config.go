@@ -14,6 +14,7 @@ import (
 //	oneof    the values that a string can have, separated by spaces
 //	min, max the range of a number or a duration, both included
 //	unset    a value outside the range that is allowed too and means "not set"
+//	notyet   values of Cilium that a later version will have; refused by name
 //	format   what a string, or each string of a list, must look like: see formats.go
 //	family   the address family of a CIDR, or of each CIDR of a list: ipv4 or ipv6
 //	empty    "ok" when a string that has a default can be emptied
@@ -37,18 +38,51 @@ type Config struct {
 	OperatorClientBurst int     `key:"operator-k8s-client-burst" default:"200" min:"1" max:"10000" doc:"burst of requests of the operator to the API server"`
 
 	// Datapath.
-	EnableIPv4           bool         `key:"enable-ipv4" default:"true" doc:"give pods IPv4 addresses"`
-	EnableIPv6           bool         `key:"enable-ipv6" default:"true" doc:"give pods IPv6 addresses when the node has an IPv6 pod CIDR"`
-	RoutingMode          string       `key:"routing-mode" default:"native" oneof:"native tunnel" doc:"how packets reach pods of other nodes: native (the network, or direct routes, carry pod addresses) or tunnel"`
-	TunnelProtocol       string       `key:"tunnel-protocol" default:"vxlan" oneof:"vxlan" doc:"encapsulation of routing-mode tunnel"`
-	TunnelPort           int          `key:"tunnel-port" default:"8472" min:"1" max:"65535" doc:"UDP port of the tunnel"`
-	AutoDirectNodeRoutes bool         `key:"auto-direct-node-routes" default:"true" doc:"in native mode, install routes to the pod CIDRs of nodes that share a segment with this one; others are left to the network"`
-	Devices              []string     `key:"devices" default:"" format:"device" doc:"native devices, comma separated; empty takes the one that carries the node's address"`
-	MTU                  int          `key:"mtu" default:"0" unset:"0" min:"576" max:"65520" doc:"MTU of the underlay in bytes; 0 takes the smallest of the native devices"`
-	UnreachableRoutes    bool         `key:"enable-unreachable-routes" default:"false" doc:"a pod address that was given back answers host unreachable until it is used again; off drops silently"`
-	NativeRoutingCIDR4   netip.Prefix `key:"ipv4-native-routing-cidr" default:"" later:"masquerading" family:"ipv4" doc:"destinations that pods reach with their own address"`
-	NativeRoutingCIDR6   netip.Prefix `key:"ipv6-native-routing-cidr" default:"" later:"masquerading" family:"ipv6" doc:"destinations that pods reach with their own address"`
-	BPFRoot              string       `key:"bpf-root" default:"/sys/fs/bpf" format:"path" doc:"mount point of the BPF file system"`
+	EnableIPv4           bool     `key:"enable-ipv4" default:"true" doc:"give pods IPv4 addresses"`
+	EnableIPv6           bool     `key:"enable-ipv6" default:"true" doc:"give pods IPv6 addresses when the node has an IPv6 pod CIDR"`
+	RoutingMode          string   `key:"routing-mode" default:"native" oneof:"native tunnel" doc:"how packets reach pods of other nodes: native (the network, or direct routes, carry pod addresses) or tunnel"`
+	TunnelProtocol       string   `key:"tunnel-protocol" default:"vxlan" oneof:"vxlan" doc:"encapsulation of routing-mode tunnel"`
+	TunnelPort           int      `key:"tunnel-port" default:"8472" min:"1" max:"65535" doc:"UDP port of the tunnel"`
+	AutoDirectNodeRoutes bool     `key:"auto-direct-node-routes" default:"true" doc:"in native mode, install routes to the pod CIDRs of nodes that share a segment with this one; others are left to the network"`
+	Devices              []string `key:"devices" default:"" format:"device" doc:"native devices, comma separated; empty takes the one that carries the node's address"`
+	MTU                  int      `key:"mtu" default:"0" unset:"0" min:"576" max:"65520" doc:"MTU of the underlay in bytes; 0 takes the smallest of the native devices"`
+	UnreachableRoutes    bool     `key:"enable-unreachable-routes" default:"false" doc:"a pod address that was given back answers host unreachable until it is used again; off drops silently"`
+	BPFRoot              string   `key:"bpf-root" default:"/sys/fs/bpf" format:"path" doc:"mount point of the BPF file system"`
+	CgroupRoot           string   `key:"cgroup-root" default:"" format:"path" doc:"cgroup2 hierarchy of the node, or the part of it whose processes and pods have Services translated at their sockets; empty takes the one that the node's first process has mounted, and so does Cilium's /run/cilium/cgroupv2 where that is not mounted"`
+
+	// Services. NodePortRange holds both ends; see also ServiceMaps.
+	KubeProxyReplacement  bool           `key:"kube-proxy-replacement" default:"true" doc:"serve Services in place of kube-proxy: cluster, external and load balancer addresses, node ports and host ports; false serves none of them and leaves all to kube-proxy"`
+	LBAlgorithm           string         `key:"bpf-lb-algorithm" default:"random" oneof:"random maglev" doc:"how a backend is chosen for a new flow from outside the cluster; clients inside always get a random one"`
+	LBAlgorithmAnnotation bool           `key:"bpf-lb-algorithm-annotation" default:"false" doc:"let a Service choose its algorithm with the annotation service.cilium.io/lb-algorithm"`
+	LBMaglevTableSize     int            `key:"bpf-lb-maglev-table-size" default:"16381" oneof:"251 509 1021 2039 4093 8191 16381 32749 65521 131071" doc:"entries of the Maglev table of one Service port, at 4 bytes each; take more than 100 times the backends"`
+	LBMaglevHashSeed      string         `key:"bpf-lb-maglev-hash-seed" default:"JLfvgnHc2kaSUFaI" format:"maglev-seed" doc:"seed of Maglev; all nodes must have the same one to choose the same backends"`
+	LBMode                string         `key:"bpf-lb-mode" default:"snat" oneof:"snat" notyet:"dsr hybrid" doc:"how a flow from outside gets to a backend on another node: snat (from this node's address, so that the answer comes back here)"`
+	LBAcceleration        string         `key:"bpf-lb-acceleration" default:"disabled" oneof:"disabled" notyet:"native best-effort testing-only" doc:"where flows from outside are balanced in the driver of the device (XDP): disabled (nowhere)"`
+	LBExternalClusterIP   bool           `key:"bpf-lb-external-clusterip" default:"false" doc:"serve cluster addresses of Services to clients outside the cluster too"`
+	LBSourceRangeAllTypes bool           `key:"bpf-lb-source-range-all-types" default:"false" doc:"apply loadBalancerSourceRanges to every address of a Service, not to its load balancer addresses alone"`
+	LBSock                bool           `key:"bpf-lb-sock" default:"true" doc:"translate the addresses of Services at sockets; kube-proxy-replacement=true always does, as in Cilium, and false never does"`
+	LBSockHostnsOnly      bool           `key:"bpf-lb-sock-hostns-only" default:"false" doc:"translate at the sockets of the node itself only, and what pods send packet by packet"`
+	NodePortRange         PortRange      `key:"node-port-range" default:"30000-32767" doc:"ports that node ports can have, as the API server's service-node-port-range"`
+	NodePortAddresses     []netip.Prefix `key:"nodeport-addresses" default:"" doc:"ranges of the node addresses that node ports are served at; empty takes all addresses of the native devices"`
+	ServiceProxyName      string         `key:"k8s-service-proxy-name" default:"" format:"label-value" doc:"serve only Services whose label service.kubernetes.io/service-proxy-name has this value; empty serves those without the label"`
+	ServiceNoBackend      string         `key:"service-no-backend-response" default:"reject" oneof:"reject drop" doc:"what a client gets from a Service without backends: an answer that nobody is there (reject) or nothing (drop)"`
+	ServiceTopology       bool           `key:"enable-service-topology" default:"false" doc:"prefer backends that EndpointSlices hint at for this node or its zone"`
+	HealthCheckNodePort   bool           `key:"enable-health-check-nodeport" default:"true" doc:"serve healthCheckNodePort of Services, for load balancers outside"`
+	LBMapMax              int            `key:"bpf-lb-map-max" default:"65536" min:"1" max:"16777216" doc:"entries of each table of Services that has no size of its own"`
+	LBServiceMapMax       int            `key:"bpf-lb-service-map-max" default:"0" unset:"0" min:"1" max:"16777216" doc:"entries of the table of frontends: addresses and ports where Services are reached; 0 takes bpf-lb-map-max"`
+	LBBackendMapMax       int            `key:"bpf-lb-service-backend-map-max" default:"0" unset:"0" min:"1" max:"16777216" doc:"entries of the table of backends: one for each backend of each Service port, and one more with session affinity; 0 takes bpf-lb-map-max"`
+	LBAffinityMapMax      int            `key:"bpf-lb-affinity-map-max" default:"0" unset:"0" min:"1" max:"16777216" doc:"entries of the table of clients with session affinity; 0 takes bpf-lb-map-max"`
+	LBSourceRangeMapMax   int            `key:"bpf-lb-source-range-map-max" default:"0" unset:"0" min:"1" max:"16777216" doc:"entries of the table of loadBalancerSourceRanges; 0 takes bpf-lb-map-max"`
+	LBMaglevMapMax        int            `key:"bpf-lb-maglev-map-max" default:"0" unset:"0" min:"1" max:"16777216" doc:"how many Service ports can have a Maglev table; 0 takes bpf-lb-map-max"`
+	SockRevMapMax         int            `key:"bpf-sock-rev-map-max" default:"0" unset:"0" min:"1024" max:"16777216" doc:"entries of the table of sockets that talk to a backend; 0 takes 65536 in this version"`
+
+	// Masquerading. See also NativeCIDRs and MasqueradeExclusions.
+	EnableIPv4Masquerade  bool         `key:"enable-ipv4-masquerade" default:"true" doc:"what pods send out of the native routing range over IPv4 gets the node's address"`
+	EnableIPv6Masquerade  bool         `key:"enable-ipv6-masquerade" default:"true" doc:"what pods send out of the native routing range over IPv6 gets the node's address"`
+	NativeRoutingCIDR4    netip.Prefix `key:"ipv4-native-routing-cidr" default:"" family:"ipv4" doc:"destinations that pods reach with their own address; empty takes the pools of ipam cluster-pool"`
+	NativeRoutingCIDR6    netip.Prefix `key:"ipv6-native-routing-cidr" default:"" family:"ipv6" doc:"destinations that pods reach with their own address; empty takes the pools of ipam cluster-pool"`
+	EnableIPMasqAgent     bool         `key:"enable-ip-masq-agent" default:"false" doc:"take more destinations that pods reach with their own address from ip-masq-agent-config-path"`
+	IPMasqAgentConfigPath string       `key:"ip-masq-agent-config-path" default:"/etc/config/ip-masq-agent" format:"path" doc:"file with nonMasqueradeCIDRs, masqLinkLocal and masqLinkLocalIPv6 in YAML or JSON; without it the private and reserved ranges are meant"`
 
 	// Addresses.
 	IPAM                string         `key:"ipam" default:"cluster-pool" oneof:"kubernetes cluster-pool" doc:"where pod CIDRs come from: the Node object (kubernetes) or the operator's pools (cluster-pool)"`
@@ -75,6 +109,9 @@ type Config struct {
 	CTTimeoutRegularTCP    time.Duration `key:"bpf-ct-timeout-regular-tcp" default:"8000s" min:"1s" max:"720h" live:"true" doc:"lifetime of idle established TCP flows"`
 	CTTimeoutRegularFin    time.Duration `key:"bpf-ct-timeout-regular-tcp-fin" default:"10s" min:"1s" max:"720h" live:"true" doc:"lifetime of closing TCP flows"`
 	CTTimeoutRegularSyn    time.Duration `key:"bpf-ct-timeout-regular-tcp-syn" default:"60s" min:"1s" max:"720h" live:"true" doc:"lifetime of half-open TCP flows"`
+	CTTimeoutServiceAny    time.Duration `key:"bpf-ct-timeout-service-any" default:"60s" min:"1s" max:"720h" live:"true" doc:"lifetime of idle non-TCP flows through a Service"`
+	CTTimeoutServiceTCP    time.Duration `key:"bpf-ct-timeout-service-tcp" default:"8000s" min:"1s" max:"720h" live:"true" doc:"lifetime of idle established TCP flows through a Service"`
+	CTTimeoutServiceGrace  time.Duration `key:"bpf-ct-timeout-service-tcp-grace" default:"60s" min:"1s" max:"720h" live:"true" doc:"how long a closing TCP flow through a Service keeps its backend for a client that uses the same port again"`
 	ConntrackGCInterval    time.Duration `key:"conntrack-gc-interval" default:"0s" unset:"0s" min:"1s" max:"24h" live:"true" doc:"how often dead conntrack entries are collected; 0s follows how many there are"`
 	ConntrackGCMaxInterval time.Duration `key:"conntrack-gc-max-interval" default:"0s" unset:"0s" min:"1s" max:"24h" live:"true" doc:"the longest time between collections when conntrack-gc-interval is 0s; 0s sets no limit of its own"`
 
@@ -92,9 +129,5 @@ type Config struct {
 	OperatorHealthAddr     string `key:"operator-api-serve-addr" default:"127.0.0.1:9234" format:"address" doc:"address of the operator's /healthz and /readyz"`
 
 	// Known keys of parts that come later: checked, carried, not used yet.
-	MapDynamicSizeRatio   float64       `key:"bpf-map-dynamic-size-ratio" default:"0.0025" min:"0" max:"1" later:"sizes that follow the memory" doc:"share of the node's memory that the large tables get"`
-	NATGlobalMax          int           `key:"bpf-nat-global-max" default:"0" unset:"0" min:"1024" max:"16777216" later:"masquerading" doc:"entries of the NAT table; 0 follows the ratio"`
-	CTTimeoutServiceAny   time.Duration `key:"bpf-ct-timeout-service-any" default:"60s" min:"1s" max:"720h" later:"services" doc:"lifetime of idle non-TCP service flows"`
-	CTTimeoutServiceTCP   time.Duration `key:"bpf-ct-timeout-service-tcp" default:"8000s" min:"1s" max:"720h" later:"services" doc:"lifetime of idle TCP service flows"`
-	CTTimeoutServiceGrace time.Duration `key:"bpf-ct-timeout-service-tcp-grace" default:"60s" min:"1s" max:"720h" later:"services" doc:"lifetime of TCP service flows whose backend terminates"`
+	MapDynamicSizeRatio float64 `key:"bpf-map-dynamic-size-ratio" default:"0.0025" min:"0" max:"1" later:"sizes that follow the memory" doc:"share of the node's memory that the large tables get"`
 }

@@ -84,7 +84,9 @@ func TestChanges(t *testing.T) {
 		{"--mtu=1400 --devices=a,b --bpf-ct-timeout-regular-tcp=8000s", "", ""},
 		{"--mtu=1400 --devices=a,b --bpf-ct-timeout-regular-tcp=2h13m20s", "", ""},
 		{"--mtu=1400 --devices=a,b --bpf-ct-timeout-regular-tcp=1h --policy-audit-mode", "bpf-ct-timeout-regular-tcp policy-audit-mode", ""},
-		{"--mtu=1400 --devices=a,b --bpf-nat-global-max=4096 --ipv4-native-routing-cidr=10.0.0.0/8", "", ""}, // no effect yet
+		{"--mtu=1400 --devices=a,b --bpf-nat-global-max=4096 --bpf-map-dynamic-size-ratio=0.003", "", ""}, // no effect
+		{"--mtu=1400 --devices=a,b --node-port-range=30000,32767 --bpf-lb-maglev-table-size=16381", "", ""},
+		{"--mtu=1400 --devices=a,b --node-port-range=30000-32000 --bpf-ct-timeout-service-tcp=1h", "bpf-ct-timeout-service-tcp", "node-port-range"},
 		{
 			"--conntrack-gc-interval=30s --conntrack-gc-max-interval=1m --enable-policy=always --labels=k8s:app", "conntrack-gc-interval conntrack-gc-max-interval",
 			"devices enable-policy labels mtu",
@@ -287,6 +289,7 @@ func TestChecksDoNotMixLiveKeys(t *testing.T) {
 	}
 	if want := []string{
 		"bpf-ct-timeout-regular-any", "bpf-ct-timeout-regular-tcp", "bpf-ct-timeout-regular-tcp-fin", "bpf-ct-timeout-regular-tcp-syn",
+		"bpf-ct-timeout-service-any", "bpf-ct-timeout-service-tcp", "bpf-ct-timeout-service-tcp-grace",
 		"conntrack-gc-interval", "conntrack-gc-max-interval", "policy-audit-mode",
 	}; !slices.Equal(live, want) {
 		t.Errorf("live keys are %q", live)

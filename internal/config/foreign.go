@@ -23,7 +23,7 @@ type ForeignKey struct {
 // name.
 func ForeignKeys() []ForeignKey {
 	var out []ForeignKey
-	for _, group := range slices.Concat(guardedForeignKeys(), freeForeignKeys(), freeFeatureKeys(), freeProcessKeys()) {
+	for _, group := range slices.Concat(guardedForeignKeys(), freeForeignKeys(), freeFeatureKeys(), freeServiceKeys(), freeProcessKeys()) {
 		for name := range strings.FieldsSeq(group.names) {
 			out = append(out, ForeignKey{Name: name, Accept: group.accept, Instead: group.instead})
 		}
@@ -63,7 +63,8 @@ func (f ForeignKey) isSwitch() bool {
 		strings.HasPrefix(f.Name, "enable-") || strings.HasPrefix(f.Name, "disable-") ||
 		slices.Contains([]string{
 			"annotate-k8s-node", "auto-create-cilium-node-resource", "bpf-distributed-lru",
-			"bpf-lb-sock", "bpf-lb-sock-hostns-only", "install-iptables-rules", "preallocate-bpf-maps",
+			"bpf-lb-enable-wildcard-entries", "bpf-lb-sock-terminate-pod-connections", "install-iptables-rules",
+			"lb-sock-terminate-all-protos", "node-port-bind-protection", "preallocate-bpf-maps", "trace-sock",
 		}, f.Name)
 }
 

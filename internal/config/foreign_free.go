@@ -12,9 +12,8 @@ func freeForeignKeys() []foreignGroup {
 		{nil, "Placid installs no iptables rules", `
 			install-iptables-rules install-no-conntrack-iptables-rules iptables-random-fully iptables-lock-timeout
 			disable-iptables-feeder-rules prepend-iptables-chains enable-xt-socket-fallback`},
-		{nil, "pods reach the outside with their own addresses, so the network has to route the pod CIDRs", `
-			enable-ipv4-masquerade enable-ipv6-masquerade enable-bpf-masquerade enable-ip-masq-agent
-			enable-masquerade-to-route-source egress-masquerade-interfaces`},
+		{nil, "what masquerades is always Placid's own programs, on every native device", `
+			enable-bpf-masquerade egress-masquerade-interfaces`},
 		{nil, "bandwidth limits come from the CNI capability and are kept by the kernel's token bucket", `
 			enable-bandwidth-manager enable-bbr enable-bbr-hostns-only`},
 		{nil, "neighbours are resolved by the kernel", `enable-l2-neigh-discovery arping-refresh-period`},
@@ -33,7 +32,7 @@ func freeForeignKeys() []foreignGroup {
 		{nil, "programs are compiled when Placid is built", `
 			enable-bpf-clock-probe bpf-compile-debug lib-dir enable-bpf-tproxy datapath-plugins-enabled`},
 		{nil, "packet marks are left alone", `enable-identity-mark`},
-		{nil, "cgroups and /proc are used at their usual places", `cgroup-root procfs`},
+		{nil, "/proc is used at its usual place", `procfs`},
 		{nil, "state is never thrown away at start; placid-agent cleanup does it", `
 			clean-cilium-state clean-cilium-bpf-state restore keep-config cni-uninstall`},
 		{nil, "the CNI plugin logs to the container runtime", `cni-log-file`},
@@ -41,8 +40,9 @@ func freeForeignKeys() []foreignGroup {
 
 		// Tables.
 		{nil, "flows are always tracked, without counting their packets", `bpf-conntrack-accounting disable-conntrack`},
-		{nil, "this version has no NAT and neighbour tables", `
-			bpf-neigh-global-max nat-map-stats-interval nat-map-stats-entries`},
+		{nil, "translations are part of conntrack entries: there are no NAT and neighbour tables", `
+			bpf-nat-global-max bpf-neigh-global-max bpf-lb-rev-nat-map-max
+			nat-map-stats-interval nat-map-stats-entries`},
 		{nil, "policy entries have no counters of their own", `bpf-policy-stats-map-max policy-accounting`},
 		{nil, "every table is compared with what it should hold at each reconcile-interval", `
 			bpf-policy-map-full-reconciliation-interval`},
@@ -86,10 +86,12 @@ func freeFeatureKeys() []foreignGroup {
 		{nil, "a changed policy is applied at once", `
 			endpoint-policy-update-timeout policy-queue-size policy-trigger-interval policy-restore-timeout`},
 		{nil, "Kubernetes NetworkPolicies are the only policies of this version: there is no proxy, no DNS name and no authentication in them", `
-			enable-non-default-deny-policies enable-policy-secrets-sync
+			enable-l7-proxy enable-non-default-deny-policies enable-policy-secrets-sync
 			policy-secrets-namespace policy-secrets-only-from-secrets-namespace bpf-auth-map-max
 			mesh-auth-queue-size mesh-auth-rotated-identities-queue-size mesh-auth-gc-interval
 			disable-envoy-version-check external-envoy-proxy envoy-log envoy-config-retry-interval
+			envoy-base-id envoy-access-log-buffer-size envoy-keep-cap-netbindservice envoy-default-log-level
+			envoy-policy-restore-timeout envoy-http-upstream-linger-timeout http-stream-idle-timeout
 			http-idle-timeout http-max-grpc-timeout http-request-timeout http-retry-count http-retry-timeout
 			proxy-connect-timeout proxy-initial-fetch-timeout proxy-idle-timeout-seconds proxy-prometheus-port
 			proxy-admin-port proxy-max-active-downstream-connections proxy-max-connection-duration-seconds
@@ -100,18 +102,6 @@ func freeFeatureKeys() []foreignGroup {
 			tofqdns-endpoint-max-ip-per-hostname tofqdns-idle-connection-grace-period
 			tofqdns-max-deferred-connection-deletes tofqdns-min-ttl tofqdns-pre-cache tofqdns-proxy-port
 			tofqdns-proxy-response-max-delay tofqdns-preallocate-identities`},
-		{nil, "Services are kube-proxy's in this version", `
-			bpf-lb-sock bpf-lb-sock-hostns-only bpf-lb-sock-terminate-pod-connections trace-sock bpf-sock-rev-map-max
-			bpf-lb-mode bpf-lb-mode-annotation bpf-lb-dsr-dispatch bpf-lb-algorithm bpf-lb-algorithm-annotation
-			bpf-lb-maglev-table-size bpf-lb-maglev-hash-seed bpf-lb-acceleration bpf-lb-external-clusterip
-			bpf-lb-map-max bpf-lb-service-map-max bpf-lb-service-backend-map-max bpf-lb-rev-nat-map-max
-			bpf-lb-affinity-map-max bpf-lb-source-range-map-max bpf-lb-maglev-map-max
-			enable-session-affinity enable-service-topology enable-health-check-nodeport
-			enable-health-check-loadbalancer-ip enable-no-service-endpoints-routable service-no-backend-response
-			node-port-range node-port-bind-protection nodeport-addresses enable-auto-protect-node-port-range
-			kube-proxy-replacement-healthz-bind-address k8s-service-proxy-name default-lb-service-ipam
-			disable-external-ip-mitigation lrp-address-matcher-cidrs enable-svc-source-range-check
-			enable-in-cluster-loadbalance disable-per-package-lb`},
 		{nil, "flows are not exported in this version", `
 			enable-hubble enable-hubble-open-metrics hubble-disable-tls hubble-drop-events
 			hubble-drop-events-interval hubble-drop-events-reasons hubble-dynamic-metrics-config-path
@@ -126,6 +116,33 @@ func freeFeatureKeys() []foreignGroup {
 			hubble-redact-http-headers-deny hubble-redact-http-urlquery hubble-redact-http-userinfo
 			hubble-redact-kafka-apikey hubble-skip-unknown-cgroup-ids hubble-socket-path hubble-tls-cert-file
 			hubble-tls-client-ca-files hubble-tls-key-file`},
+	}
+}
+
+// freeServiceKeys declares, like freeForeignKeys, the keys that tune Services in
+// ways that Placid has not.
+func freeServiceKeys() []foreignGroup {
+	return []foreignGroup{
+		{nil, "kube-proxy-replacement=true serves every kind of Service and host ports, false serves none", `
+			enable-node-port enable-host-port enable-external-ips enable-internal-traffic-policy`},
+		{nil, "a Service's own settings always count", `enable-session-affinity enable-svc-source-range-check`},
+		{nil, "there is no forwarding but that of bpf-lb-mode", `bpf-lb-dsr-dispatch`},
+		{nil, "sockets that talk to a backend that is gone are always ended, in pods too", `
+			bpf-lb-sock-terminate-pod-connections lb-sock-terminate-all-protos`},
+		{nil, "translations at sockets are not sent as events", `trace-sock`},
+		{nil, "packets to Services are always translated where their socket was not", `disable-per-package-lb`},
+		{nil, "pods reach external and load balancer addresses of Services inside the cluster", `
+			enable-in-cluster-loadbalance disable-external-ip-mitigation`},
+		{nil, "Placid gives Services no addresses and announces none", `
+			default-lb-service-ipam enable-lb-ipam enable-no-service-endpoints-routable`},
+		{nil, "programs of the node can bind the ports of node-port-range, and then get what comes to no node port", `
+			node-port-bind-protection enable-auto-protect-node-port-range`},
+		{nil, "every address of a Service is one entry more, so that its unused ports are refused", `
+			bpf-lb-enable-wildcard-entries`},
+		{nil, "changes of Services are applied at once, and those that do not fit as soon as there is room", `
+			lb-retry-backoff-min lb-retry-backoff-max lb-init-wait-timeout lb-reflector-wait-time
+			lb-pressure-metrics-interval`},
+		{nil, "there are no local redirect policies in this version", `lrp-address-matcher-cidrs`},
 	}
 }
 
@@ -144,7 +161,7 @@ func freeProcessKeys() []foreignGroup {
 			operator-prometheus-tls-cert-file operator-prometheus-tls-key-file operator-prometheus-tls-client-ca-files`},
 		{nil, "nodes and pods are not probed; placid status names the nodes that do not fit", `
 			enable-health-checking enable-endpoint-health-checking health-check-icmp-failure-threshold
-			cluster-health-port`},
+			cluster-health-port connectivity-probe-frequency-ratio`},
 		{nil, "log lines follow debug and log-format alone", `log-opt log-driver log-system-load debug-verbose`},
 		{nil, "profiles are not served", `
 			pprof pprof-address pprof-port pprof-mutex-profile-fraction pprof-block-profile-rate operator-pprof
@@ -164,7 +181,9 @@ func freeProcessKeys() []foreignGroup {
 		{nil, "nodes are not tainted and pods are not restarted by the operator", `
 			agent-not-ready-taint-key remove-cilium-node-taints set-cilium-node-taints set-cilium-is-up-condition
 			unmanaged-pod-watcher-interval pod-restart-selector`},
-		{nil, "clusters are not connected in this version", `clustermesh-config max-connected-clusters`},
+		{nil, "clusters are not connected in this version", `
+			clustermesh-config max-connected-clusters clustermesh-cache-ttl clustermesh-enable-endpoint-sync
+			clustermesh-enable-mcs-api clustermesh-mcs-api-install-crds policy-default-local-cluster`},
 		{nil, "all IP protocols are forwarded", `enable-sctp`},
 		{nil, "tagged frames from pods are dropped, those of the node are its stack's", `vlan-bpf-bypass`},
 		{nil, "the egress gateway is not part of this version", `

@@ -12,7 +12,7 @@ func guardedForeignKeys() []foreignGroup {
 		{
 			off, "Kubernetes NetworkPolicies are the only policies of this version", `
 			enable-icmp-rules enable-k8s-cluster-network-policy enable-cilium-network-policy
-			enable-cilium-clusterwide-network-policy enable-l7-proxy enable-envoy-config enable-standalone-dns-proxy`,
+			enable-cilium-clusterwide-network-policy enable-envoy-config enable-standalone-dns-proxy`,
 		},
 		{
 			off, "a policy that does not fit into its table is refused whole: the pod keeps what it had, or nothing is allowed", `
@@ -40,14 +40,15 @@ func guardedForeignKeys() []foreignGroup {
 		},
 		// Services.
 		{
-			[]string{"false", "disabled"}, "this version does not serve Services: keep kube-proxy", `
-			kube-proxy-replacement`,
+			off, "this version balances nothing but Services, of Kubernetes, to the cluster's own nodes", `
+			bpf-lb-only bpf-lb-mode-annotation enable-local-redirect-policy`,
 		},
-		{
-			off, "this version does not serve Services: keep kube-proxy", `
-			enable-node-port enable-host-port enable-external-ips bpf-lb-only bpf-lb-source-range-all-types
-			enable-local-redirect-policy enable-node-ipam`,
-		},
+		{off, "Placid gives Services no addresses: a controller of load balancers has to", `enable-node-ipam`},
+		{off, "health checks of Services are served at node addresses only", `enable-health-check-loadbalancer-ip`},
+		{unset, "the agent's health is served at agent-health-port of the loopback address only", `
+			kube-proxy-replacement-healthz-bind-address`},
+		{off, "what is masqueraded gets the node's address, and nothing between nodes is", `
+			enable-masquerade-to-route-source enable-remote-node-masquerade`},
 		{
 			off, "this version has no ingress, gateway or egress gateway", `
 			enable-ingress-controller enable-gateway-api enable-egress-gateway enable-ipv4-egress-gateway

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net"
@@ -16,6 +17,8 @@ const (
 	maxClusterName = 32
 	maxNodeName    = 253
 	maxDeviceName  = 15
+	maxLabelValue  = 63
+	maglevSeedSize = 12
 )
 
 // format is a rule for the text of a string key.
@@ -44,6 +47,10 @@ func formatOf(name string) format {
 		return format{fmt.Sprintf("a node name: at most %d characters of a-z, 0-9, - and .", maxNodeName), checkNodeName}
 	case "device":
 		return format{fmt.Sprintf("a device name of at most %d characters", maxDeviceName), checkDevice}
+	case "label-value":
+		return format{fmt.Sprintf("at most %d letters, digits, -, _ and ., starting and ending with a letter or digit", maxLabelValue), checkLabelValue}
+	case "maglev-seed":
+		return format{fmt.Sprintf("%d bytes in base64", maglevSeedSize), checkMaglevSeed}
 	}
 	return format{"any text", func(string) error { return nil }}
 }
@@ -101,6 +108,24 @@ func checkClusterName(text string) error {
 func checkNodeName(text string) error {
 	if len(text) > maxNodeName || !regexp.MustCompile(`^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$`).MatchString(text) {
 		return errors.New("is not a node name")
+	}
+	return nil
+}
+
+func checkLabelValue(text string) error {
+	if len(text) > maxLabelValue || !regexp.MustCompile(`^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$`).MatchString(text) {
+		return errors.New("is not the value of a label")
+	}
+	return nil
+}
+
+func checkMaglevSeed(text string) error {
+	seed, err := base64.StdEncoding.DecodeString(text)
+	if err != nil {
+		return errors.New("is not base64")
+	}
+	if len(seed) != maglevSeedSize {
+		return fmt.Errorf("has %d bytes", len(seed))
 	}
 	return nil
 }

@@ -19,6 +19,7 @@ const (
 	typeStrings  = "strings"
 	typeCIDR     = "cidr"
 	typeCIDRs    = "cidrs"
+	typePorts    = "ports"
 )
 
 // liveDoc ends the sentence about a key that is followed without a restart.
@@ -28,12 +29,14 @@ const liveDoc = "; a change takes effect without a restart"
 type Key struct {
 	// Name is the key as it is written in a ConfigMap and, after "--", as a flag.
 	Name string
-	// Type is one of bool, int, float, duration, string, strings, cidr and cidrs.
+	// Type is one of bool, int, float, duration, string, strings, cidr, cidrs and
+	// ports (a range).
 	Type string
 	// Default is the default as text, not in canonical form.
 	Default string
-	// OneOf lists the values of a string that has a fixed set of them.
-	OneOf []string
+	// OneOf lists the values of a string or whole number that has a fixed set of
+	// them, NotYet those that a later version will have.
+	OneOf, NotYet []string
 	// Min and Max are the range of a number or a duration; empty is no limit.
 	Min, Max string
 	// Unset is a value outside the range that is allowed too; empty if none.
@@ -67,6 +70,7 @@ func Keys() []Key {
 			Type:    typeName(f.Type),
 			Default: f.Tag.Get("default"),
 			OneOf:   strings.Fields(f.Tag.Get("oneof")),
+			NotYet:  strings.Fields(f.Tag.Get("notyet")),
 			Min:     f.Tag.Get("min"),
 			Max:     f.Tag.Get("max"),
 			Unset:   f.Tag.Get("unset"),
@@ -102,6 +106,8 @@ func typeName(t reflect.Type) string {
 		return typeCIDR
 	case reflect.TypeFor[[]netip.Prefix]():
 		return typeCIDRs
+	case reflect.TypeFor[PortRange]():
+		return typePorts
 	}
 	return ""
 }
@@ -119,6 +125,9 @@ func (k Key) Allowed() string {
 }
 
 func (k Key) allowedValue() string {
+	if len(k.OneOf) > 0 {
+		return strings.Join(k.OneOf, " or ")
+	}
 	switch k.Type {
 	case typeBool:
 		return "true or false"
@@ -134,9 +143,8 @@ func (k Key) allowedValue() string {
 		return k.cidrText()
 	case typeCIDRs:
 		return "a list separated by commas or spaces, each " + k.cidrText()
-	}
-	if len(k.OneOf) > 0 {
-		return strings.Join(k.OneOf, " or ")
+	case typePorts:
+		return "two ports from 1 to 65535 such as 30000-32767, the first not above the last"
 	}
 	return formatOf(k.Format).allowed
 }

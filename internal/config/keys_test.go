@@ -10,7 +10,7 @@ import (
 
 var (
 	kebab  = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`)
-	known  = []string{"key", "default", "oneof", "min", "max", "unset", "format", "family", "later", "live", "empty", "doc"}
+	known  = []string{"key", "default", "oneof", "notyet", "min", "max", "unset", "format", "family", "later", "live", "empty", "doc"}
 	tagKey = regexp.MustCompile(`([a-z]+):"`)
 )
 
@@ -51,8 +51,13 @@ func TestTagsAreSane(t *testing.T) {
 			if k.Format != "" && k.Type != typeString && k.Type != typeStrings {
 				t.Errorf("format on a %s", k.Type)
 			}
-			if len(k.OneOf) > 0 && k.Type != typeString {
+			if len(k.OneOf) > 0 && k.Type != typeString && k.Type != typeInt {
 				t.Errorf("oneof on a %s", k.Type)
+			}
+			for _, v := range k.NotYet {
+				if len(k.OneOf) == 0 || slices.Contains(k.OneOf, v) {
+					t.Errorf("%s is refused by name without a list, or stands in it", v)
+				}
 			}
 			if live, ok := f.Tag.Lookup("live"); ok && (live != "true" || k.Later != "") {
 				t.Errorf("live is %q, or the key has no effect yet", live)
@@ -68,6 +73,17 @@ func checkNumberTags(t *testing.T, k Key) {
 	if !numeric {
 		if k.Min != "" || k.Max != "" || k.Unset != "" {
 			t.Errorf("a range on a %s", k.Type)
+		}
+		return
+	}
+	if len(k.OneOf) > 0 {
+		if k.Min != "" || k.Max != "" || k.Unset != "" {
+			t.Error("a list of numbers and a range")
+		}
+		for _, v := range k.OneOf {
+			if n, _, err := k.number(v); err != nil || formatValue(n) != v {
+				t.Errorf("oneof has %q: %v", v, err)
+			}
 		}
 		return
 	}
@@ -150,7 +166,7 @@ func TestGuardedForeignKeys(t *testing.T) {
 		{"policy-cidr-match-mode", "", "nodes"},
 		{"enable-host-firewall", "false", "true"},
 		{"enable-k8s-cluster-network-policy", "false", "true"},
-		{"enable-l7-proxy", "False", "true"},
+		{"enable-envoy-config", "False", "true"},
 		{"enable-wireguard", "0", "1"},
 		{"enable-ipsec", "false", "true"},
 		{"encrypt-node", "false", "yes"},
@@ -158,8 +174,13 @@ func TestGuardedForeignKeys(t *testing.T) {
 		{"mesh-auth-enabled", "false", "true"},
 		{"enable-endpoint-lockdown-on-policy-overflow", "false", "true"},
 		{"enable-source-ip-verification", "true", "false"},
-		{"kube-proxy-replacement", "disabled", "true"},
-		{"kube-proxy-replacement", "false", "strict"},
+		{"kube-proxy-replacement-healthz-bind-address", "", "0.0.0.0:10256"},
+		{"enable-health-check-loadbalancer-ip", "false", "true"},
+		{"enable-local-redirect-policy", "false", "true"},
+		{"bpf-lb-only", "false", "true"},
+		{"bpf-lb-mode-annotation", "false", "true"},
+		{"enable-masquerade-to-route-source", "false", "true"},
+		{"enable-remote-node-masquerade", "false", "true"},
 		{"cni-chaining-mode", "none", "aws-cni"},
 		{"allow-localhost", "auto", "policy"},
 	} {

@@ -169,7 +169,7 @@ func TestWarnings(t *testing.T) {
 		Dir: dirWith(t, map[string]string{"bpf-lb-sock": "true", "enable-l7-proxy": "false", "enable-policy": "always", "tunnel-protocol": "vxlan"}),
 		Env: []string{"CILIUM_K8S_NAMESPACE=kube-system", "CILIUM_PREALLOCATE_BPF_MAPS=true", "HOME=/root", "PLACIDX=1"},
 		Flags: flagsWith(t, "--enable-hubble", "--enable-tcx=false", "--bpf-ct-timeout-regular-tcp=1h", "--bpf-nat-global-max=4096",
-			"--ipv4-native-routing-cidr=10.0.0.0/8", "--bpf-lb-sock=false"),
+			"--bpf-map-dynamic-size-ratio=0.003", "--ipv4-native-routing-cidr=10.0.0.0/8", "--bpf-lb-sock=false"),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -179,14 +179,14 @@ func TestWarnings(t *testing.T) {
 	}
 	all := strings.Join(l.Warnings, "\n")
 	for _, want := range []string{
-		`bpf-lb-sock="false" (flag --bpf-lb-sock): accepted but not used: Services are kube-proxy's`,
+		`bpf-lb-sock="false" (flag --bpf-lb-sock): has no effect with kube-proxy-replacement=true`,
 		`enable-l7-proxy="false" (file `,
 		`CILIUM_K8S_NAMESPACE="kube-system" (env CILIUM_K8S_NAMESPACE): unknown key`,
 		`preallocate-bpf-maps="true" (env CILIUM_PREALLOCATE_BPF_MAPS): accepted but not used`,
 		`enable-hubble="true" (flag --enable-hubble)`,
 		`enable-tcx="false"`,
-		`bpf-nat-global-max="4096" (flag --bpf-nat-global-max): accepted but has no effect in this version: needs masquerading`,
-		`ipv4-native-routing-cidr="10.0.0.0/8" (flag --ipv4-native-routing-cidr): accepted but has no effect in this version: needs masquerading`,
+		`bpf-nat-global-max="4096" (flag --bpf-nat-global-max): accepted but not used: translations are part of conntrack entries`,
+		`bpf-map-dynamic-size-ratio="0.003" (flag --bpf-map-dynamic-size-ratio): accepted but has no effect in this version: needs sizes that follow the memory`,
 	} {
 		if !strings.Contains(all, want) {
 			t.Errorf("no warning %q in:\n%s", want, all)

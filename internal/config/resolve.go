@@ -94,11 +94,12 @@ func (r *resolver) meant(name string) string {
 // finish judges the effective values together and adds the warnings about keys
 // that do nothing yet.
 func (r *resolver) finish() {
+	set := func(key string) bool { _, ok := r.from[key]; return ok }
 	for _, c := range checks() {
 		if slices.ContainsFunc(c.keys, func(key string) bool { return r.bad[key] }) {
 			continue
 		}
-		why := c.conflict(r.cfg, func(key string) bool { _, ok := r.from[key]; return ok })
+		why := c.conflict(r.cfg, set)
 		if why == "" {
 			continue
 		}
@@ -107,6 +108,9 @@ func (r *resolver) finish() {
 			parts[i] = r.effective(key).String()
 		}
 		r.problems = append(r.problems, fmt.Errorf("%s: %s", strings.Join(parts, ", "), why))
+	}
+	if why := socketsAnyway(r.cfg, set); why != "" {
+		r.warnings["bpf-lb-sock"] = fmt.Sprintf("%s: %s", r.effective("bpf-lb-sock"), why)
 	}
 	for key, s := range r.from {
 		if later := r.keys[key].Later; later != "" {

@@ -139,6 +139,8 @@ func (im *importer) file(top []jsonField) error {
 			}
 		case "cilium-cni":
 			im.note("the chained plugin cilium-cni is replaced by placid-cni")
+		case "portmap":
+			im.note("the chained plugin portmap is replaced: Placid serves host ports itself")
 		default:
 			p.raw = json.RawMessage(fmt.Sprintf("%q", kind))
 			im.reject(p, "a chained plugin of another maker: add it to the CNI configuration yourself if it is still wanted")

@@ -51,7 +51,7 @@ func terwayInstead(name string) string {
 		"pods' host interfaces are named by Placid":                                                        "veth_prefix",
 		"the MTU is taken from the native devices unless mtu is set":                                       "auto_mtu",
 		"bandwidth limits come from the CNI capability and are kept by the kernel's token bucket":          "bandwidth_mode enable_network_priority",
-		"Services are kube-proxy's in this version":                                                        "service_cidr",
+		"the addresses of Services come from Services themselves":                                          "service_cidr",
 		"VLAN frames are left to the node's stack":                                                         "vlan_strip_type",
 		"pods reach their node by Placid's own routes":                                                     "disable_host_peer",
 		"the API server's rate limits are k8s-client-qps and k8s-client-burst; set them if they matter":    "kube_client_qps kube_client_burst",
@@ -109,7 +109,7 @@ func (im *importer) virtualType(f jsonField) {
 	}
 }
 
-// capabilities checks the CNI capabilities; bandwidth is one that Placid has.
+// capabilities checks the CNI capabilities: Placid has bandwidth and portMappings.
 func (im *importer) capabilities(f jsonField) error {
 	members, err := im.object(f.raw, f.start, f.path+".")
 	if err != nil {
@@ -120,10 +120,10 @@ func (im *importer) capabilities(f jsonField) error {
 		switch {
 		case err != nil:
 			im.reject(m, "allowed: true or false")
-		case m.name != "bandwidth":
+		case m.name != "bandwidth" && m.name != "portMappings":
 			im.reject(m, "not a capability that is known")
 		case !on:
-			im.note(fmt.Sprintf("%s=false (%s): Placid always honours the bandwidth capability", m.name, m.where()))
+			im.note(fmt.Sprintf("%s=false (%s): Placid always honours the capability %s", m.name, m.where(), m.name))
 		}
 	}
 	return nil

@@ -116,15 +116,16 @@ func TestImportNotUnderstood(t *testing.T) {
     {
       "type": "terway",
       "capabilities": {"bandwidth": false,
-                       "portMappings": true},
+                       "portMappings": true, "dns": true},
       "eniip_virtual_type": "macvlan",
       "symmetric_routing_config": {"interface": "eth0", "mark": 16},
       "access_key": "AKIA", "my_token": "hush",
       "network_policy_provider": "ebpf",
       "cilium_enable_hubble": "true", "cilium_hubble_metrics": "drop",
-      "cilium_args": "junk --mut=1400 --enable-wireguard --devices --bpf-lb-sock=true --enable-l7-proxy=true --api-token=hush"
+      "cilium_args": "junk --mut=1400 --enable-wireguard --devices --enable-session-affinity=true --enable-envoy-config=true --api-token=hush"
     },
-    {"type": "portmap", "snat": true}
+    {"type": "portmap", "snat": true},
+    {"type": "tuning", "mtu": 1400}
   ]
 }`))
 	if err != nil {
@@ -132,7 +133,7 @@ func TestImportNotUnderstood(t *testing.T) {
 	}
 	want := []NotUnderstood{
 		{"disableCheck", "true", 3, "no such field"},
-		{"plugins[0].capabilities.portMappings", "true", 8, "not a capability"},
+		{"plugins[0].capabilities.dns", "true", 8, "not a capability"},
 		{"plugins[0].eniip_virtual_type", "macvlan", 9, "allowed: veth, ipvlan or datapathv2"},
 		{"plugins[0].symmetric_routing_config", `{"interface":"eth0","mark":16}`, 10, "not a field"},
 		{"plugins[0].my_token", "(hidden)", 11, "not a field"},
@@ -140,9 +141,9 @@ func TestImportNotUnderstood(t *testing.T) {
 		{"plugins[0].cilium_args --mut", "1400", 14, "did you mean mtu?"},
 		{"plugins[0].cilium_args --enable-wireguard", "true", 14, "does not encrypt"},
 		{"plugins[0].cilium_args --devices", "", 14, "needs a value"},
-		{"plugins[0].cilium_args --enable-l7-proxy", "true", 14, "NetworkPolicies are the only policies"},
+		{"plugins[0].cilium_args --enable-envoy-config", "true", 14, "NetworkPolicies are the only policies"},
 		{"plugins[0].cilium_args --api-token", "(hidden)", 14, "unknown key"},
-		{"plugins[1]", "portmap", 16, "chained plugin"},
+		{"plugins[2]", "tuning", 17, "chained plugin"},
 	}
 	if len(r.NotUnderstood) != len(want) {
 		t.Fatalf("%d, want %d: %+v", len(r.NotUnderstood), len(want), r.NotUnderstood)
@@ -159,7 +160,7 @@ func TestImportNotUnderstood(t *testing.T) {
 	all := strings.Join(r.Warnings, "\n")
 	for _, part := range []string{
 		"bandwidth=false (field plugins[0].capabilities.bandwidth, line 7)", "network_policy_provider", "cilium_enable_hubble",
-		"cilium_hubble_metrics", `bpf-lb-sock="true"`, "access_key (field plugins[0].access_key, line 11)",
+		"cilium_hubble_metrics", `enable-session-affinity="true"`, "portmap is replaced", "access_key (field plugins[0].access_key, line 11)",
 	} {
 		if !strings.Contains(all, part) {
 			t.Errorf("no warning with %q:\n%s", part, all)

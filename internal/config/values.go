@@ -52,6 +52,8 @@ func (k Key) parse(text string) (any, error) {
 		return k.parseCIDR(text)
 	case typeCIDRs:
 		return parseList(text, k.parseCIDR)
+	case typePorts:
+		return parsePorts(text)
 	}
 	return nil, fmt.Errorf("has the unknown type %q", k.Type)
 }
@@ -61,6 +63,9 @@ func (k Key) parseNumber(text string) (any, error) {
 	v, size, err := k.number(text)
 	if err != nil {
 		return nil, err
+	}
+	if len(k.OneOf) > 0 {
+		return v, k.checkOneOf(formatValue(v))
 	}
 	if k.Unset != "" {
 		if u, _, err := k.number(k.Unset); err == nil && u == v {
@@ -116,15 +121,22 @@ func (k Key) number(text string) (v any, size float64, err error) {
 
 func (k Key) checkString(text string) error {
 	if len(k.OneOf) > 0 {
-		if !slices.Contains(k.OneOf, text) {
-			return errors.New("is not in the list")
-		}
-		return nil
+		return k.checkOneOf(text)
 	}
 	if text == "" {
 		return nil
 	}
 	return formatOf(k.Format).check(text)
+}
+
+func (k Key) checkOneOf(text string) error {
+	switch {
+	case slices.Contains(k.OneOf, text):
+		return nil
+	case slices.Contains(k.NotYet, text):
+		return errors.New("is not part of this version")
+	}
+	return errors.New("is not in the list")
 }
 
 func (k Key) parseCIDR(text string) (netip.Prefix, error) {

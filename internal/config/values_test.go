@@ -54,6 +54,39 @@ func TestParse(t *testing.T) {
 		{key: "bpf-policy-map-max", text: "255", wrong: "is out of range"},
 		{key: "bpf-ct-embryonic-max", text: "0", wrong: "is out of range"},
 		{key: "bpf-ct-embryonic-max", text: "1024", want: "1024"},
+		{key: "bpf-lb-mode", text: "snat", want: "snat"},
+		{key: "bpf-lb-mode", text: "dsr", wrong: "is not part of this version"},
+		{key: "bpf-lb-mode", text: "hybrid", wrong: "is not part of this version"},
+		{key: "bpf-lb-mode", text: "nat", wrong: "is not in the list"},
+		{key: "bpf-lb-acceleration", text: "native", wrong: "is not part of this version"},
+		{key: "bpf-lb-maglev-table-size", text: "65521", want: "65521"},
+		{key: "bpf-lb-maglev-table-size", text: "16384", wrong: "is not in the list"},
+		{key: "bpf-lb-maglev-table-size", text: "x", wrong: "is not a whole number"},
+		{key: "bpf-lb-maglev-hash-seed", text: "AAAAAAAAAAAAAAAA", want: "AAAAAAAAAAAAAAAA"},
+		{key: "bpf-lb-maglev-hash-seed", text: "AAAAAAAAAAAA", wrong: "has 9 bytes"},
+		{key: "bpf-lb-maglev-hash-seed", text: "not base64", wrong: "is not base64"},
+		{key: "bpf-lb-maglev-hash-seed", text: "", wrong: "is empty"},
+		{key: "bpf-lb-map-max", text: "0", wrong: "is out of range"},
+		{key: "bpf-lb-service-map-max", text: "0", want: "0"},
+		{key: "bpf-sock-rev-map-max", text: "1023", wrong: "is out of range"},
+		{key: "kube-proxy-replacement", text: "strict", wrong: "is not a boolean"},
+		{key: "k8s-service-proxy-name", text: "", want: ""},
+		{key: "k8s-service-proxy-name", text: "my.Proxy_1", want: "my.Proxy_1"},
+		{key: "k8s-service-proxy-name", text: "a b", wrong: "is not the value of a label"},
+		{key: "k8s-service-proxy-name", text: "-a", wrong: "is not the value of a label"},
+		{key: "k8s-service-proxy-name", text: strings.Repeat("a", 64), wrong: "is not the value of a label"},
+		{key: "node-port-range", text: "30000,32767", want: "30000-32767"},
+		{key: "node-port-range", text: "30000, 32767", want: "30000-32767"},
+		{key: "node-port-range", text: "80-80", want: "80-80"},
+		{key: "node-port-range", text: "30000", wrong: "is not a range of ports"},
+		{key: "node-port-range", text: "32767-30000", wrong: "first port above its last"},
+		{key: "node-port-range", text: "0-32767", wrong: `has the bad port "0"`},
+		{key: "node-port-range", text: "30000-65536", wrong: `has the bad port "65536"`},
+		{key: "node-port-range", text: "1-2-3", wrong: `has the bad port "2-3"`},
+		{key: "node-port-range", text: "", wrong: "is empty"},
+		{key: "nodeport-addresses", text: "192.0.2.0/24,fd00::/8", want: "192.0.2.0/24,fd00::/8"},
+		{key: "nodeport-addresses", text: "primary", wrong: "is not a CIDR"},
+		{key: "service-no-backend-response", text: "icmp", wrong: "is not in the list"},
 		{key: "routing-mode", text: "tunnel", want: "tunnel"},
 		{key: "routing-mode", text: "Tunnel", wrong: "is not in the list"},
 		{key: "routing-mode", text: "", wrong: "is empty"},
@@ -116,6 +149,8 @@ func TestAllowedTexts(t *testing.T) {
 		"prometheus-serve-addr":    "host:port or :port, the port from 1 to 65535, or empty",
 		"endpoint-gc-interval":     "a duration such as 90s or 1h30m from 10s to 24h",
 		"k8s-client-qps":           "a number from 0.1 to 10000",
+		"node-port-range":          "two ports from 1 to 65535 such as 30000-32767, the first not above the last",
+		"bpf-lb-maglev-table-size": "251 or 509 or 1021 or 2039 or 4093 or 8191 or 16381 or 32749 or 65521 or 131071",
 		"devices":                  "a list separated by commas or spaces, each a device name of at most 15 characters, or empty",
 	} {
 		if got := keyNamed(t, key).Allowed(); got != want {
@@ -126,7 +161,7 @@ func TestAllowedTexts(t *testing.T) {
 
 // What parse accepts, the canonical form of it means the same.
 func FuzzParse(f *testing.F) {
-	for _, s := range []string{"", "true", "1500", "0.5", "1h", "10.0.0.0/8,fd00::/8", "a,b c", "/a.conflist", ":80"} {
+	for _, s := range []string{"", "true", "1500", "0.5", "1h", "10.0.0.0/8,fd00::/8", "a,b c", "/a.conflist", ":80", "30000,32767", "JLfvgnHc2kaSUFaI"} {
 		f.Add(s)
 	}
 	keys := Keys()

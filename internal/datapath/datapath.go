@@ -39,6 +39,9 @@ type Datapath struct {
 	securities *securities
 	additive   atomic.Bool
 	policy     *policyWriter
+	services   *serviceWriter // nil where the programs have no tables of services
+	nodeAddrs  nodeAddrs
+	natives    natives
 	conntrack  *conntrack.Collector
 	counter    *conntrack.Counter
 
@@ -50,6 +53,7 @@ type Datapath struct {
 	neighbours *reconcile.Loop[fib.NeighbourKey, state.MAC]
 	links      *reconcile.Loop[loader.LinkKey, int]
 	interfaces *reconcile.Loop[string, int]
+	native     *reconcile.Loop[netip.Prefix, uint32] // nil where the programs masquerade nothing
 }
 
 // New returns a datapath that follows tables. It does no I/O.
@@ -77,10 +81,16 @@ func (d *Datapath) Open() error {
 	if err = d.openDevices(); err != nil {
 		return err
 	}
+	if err = d.readNodeAddrs(); err != nil {
+		return err
+	}
 	if err = routerSysctls(d.node.cfg.IPv4, d.node.cfg.IPv6, d.node.devices); err != nil {
 		return err
 	}
 	if d.node.hz, err = conntrack.HZ(); err != nil {
+		return err
+	}
+	if d.node.translation, err = openTranslation(d.node.cfg); err != nil {
 		return err
 	}
 	if d.loader, err = loader.Open(d.node.cfg.BPFRoot, d.node.constants(), d.node.cfg.Tables.sizes()); err != nil {
@@ -92,7 +102,8 @@ func (d *Datapath) Open() error {
 	if err := d.makeLoops(); err != nil {
 		return err
 	}
-	return errors.Join(d.openPolicy(), d.openConntrack())
+	d.openServices()
+	return errors.Join(d.openPolicy(), d.openConntrack(), d.openSockets())
 }
 
 func (d *Datapath) openDevices() error {
@@ -127,9 +138,11 @@ func (d *Datapath) Run(ctx context.Context, known Known) error {
 	g, ctx := errgroup.WithContext(ctx)
 	adopted := d.loader.Adopted(EndpointMap) && d.loader.Adopted(IPCacheMap)
 	mustFill := d.loader.Running() && !adopted
+	servicesKnown := d.servicesKnown()
 	g.Go(func() error { return d.endpoints.Run(ctx) })
 	g.Go(func() error { return d.neighbours.Run(ctx) })
 	g.Go(func() error { return d.podRoutes.Run(ctx) })
+	d.runServices(ctx, g)
 	g.Go(func() error {
 		return d.settings.run(ctx, func(err error) { d.node.cfg.Log.Error("move the epoch", "error", err) })
 	})
@@ -147,7 +160,10 @@ func (d *Datapath) Run(ctx context.Context, known Known) error {
 		return d.nodeRoutes.Run(ctx)
 	})
 	g.Go(func() error {
-		if !wait(ctx, d.endpoints.Synced()) || mustFill && !wait(ctx, d.ipcache.Synced()) {
+		if !wait(ctx, d.endpoints.Synced()) || mustFill && !wait(ctx, d.ipcache.Synced()) || !wait(ctx, servicesKnown) {
+			return nil
+		}
+		if d.native != nil && !wait(ctx, d.native.Synced()) {
 			return nil
 		}
 		g.Go(func() error { return d.commit(ctx) })
@@ -250,6 +266,10 @@ func (d *Datapath) watchKernel(ctx context.Context) error {
 				d.endpoints.Trigger()
 				d.nodeRoutes.Trigger()
 				dirty = false
+				if err := d.readNodeAddrs(); err != nil {
+					d.node.cfg.Log.Warn("read the addresses of node ports", "error", err)
+					dirty = true
+				}
 			}
 		}
 	}

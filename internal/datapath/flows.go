@@ -2,6 +2,7 @@ package datapath
 
 import (
 	"net/netip"
+	"sync"
 
 	"github.com/cilium/ebpf"
 
@@ -20,41 +21,63 @@ func (d *Datapath) openConntrack() error {
 		Tables: conntrack.Tables{
 			TCP: outer(CTTCPMap), Any: outer(CTAnyMap), New: outer(CTNewMap), Settings: outer(SettingsMap),
 		},
-		Schedule: d.node.cfg.CTSchedule, Needed: d.hasEndpoints, Pods: podNames{d.tables}, Log: d.node.cfg.Log,
+		Schedule: d.node.cfg.CTSchedule, Needed: d.hasFlows, Pods: &podNames{tables: d.tables}, Log: d.node.cfg.Log,
 	})
 	counted := map[string]*ebpf.Map{}
 	for _, name := range []string{EndpointMap, IdentityMap, PolicyMap, PortMap, CTTCPMap, CTAnyMap, CTNewMap, FragmentMap} {
 		counted[name] = outer(name)
+	}
+	for _, name := range []string{FrontendMap, BackendMap, MaglevMap, AffinityMap, SockMap} {
+		if d.loader.Map(name) != nil { // a program has it
+			counted[name] = outer(name)
+		}
 	}
 	var err error
 	d.counter, err = conntrack.NewCounter(counted)
 	return err
 }
 
-func (d *Datapath) hasEndpoints() bool {
+// hasFlows tells whether packets make flows here: those of pods, or to services.
+func (d *Datapath) hasFlows() bool {
 	eps, _, err := d.tables.Endpoints()
-	return err != nil || len(eps) > 0
+	return err != nil || len(eps) > 0 || d.node.cfg.Services.Enabled
 }
 
 // podNames finds the pods of this node by their addresses and back.
-type podNames struct{ tables *state.Tables }
+type podNames struct {
+	tables *state.Tables
+
+	mu      sync.Mutex
+	names   map[netip.Addr]string // "namespace/name"
+	changed <-chan struct{}       // closed when names are out of date; nil: there are none yet
+}
 
 // NameOf returns "namespace/name" of the pod that has addr, or "".
-func (p podNames) NameOf(addr netip.Addr) string {
-	eps, _, err := p.tables.Endpoints()
+func (p *podNames) NameOf(addr netip.Addr) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	select {
+	case <-p.changed:
+	default:
+		if p.changed != nil {
+			return p.names[addr]
+		}
+	}
+	eps, changed, err := p.tables.Endpoints()
 	if err != nil {
 		return ""
 	}
+	p.names, p.changed = make(map[netip.Addr]string, 2*len(eps)), changed
 	for _, ep := range eps {
-		if ep.IPv4 == addr || ep.IPv6 == addr {
-			return ep.Pod.String()
+		for _, a := range ep.Addrs() {
+			p.names[a] = ep.Pod.String()
 		}
 	}
-	return ""
+	return p.names[addr]
 }
 
 // AddrsOf returns the addresses of the named pod; none when it is not here.
-func (p podNames) AddrsOf(pod string) []netip.Addr {
+func (p *podNames) AddrsOf(pod string) []netip.Addr {
 	eps, _, err := p.tables.Endpoints()
 	if err != nil {
 		return nil
@@ -77,6 +100,13 @@ func (d *Datapath) tableSize(m *loader.Map, counts map[string]uint64) (uint64, b
 		return uint64(d.ipcache.Status().Desired), true
 	case CIDRMap:
 		return uint64(d.policy.prefixCount()), true
+	case NativeMap:
+		return uint64(d.native.Status().Desired), true
+	case SourceRangeMap:
+		if d.services != nil {
+			used, _ := d.services.tableSizes()
+			return uint64(used[inRanges]), true
+		}
 	}
 	return 0, false
 }

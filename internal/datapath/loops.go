@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"sync"
 
@@ -39,6 +40,7 @@ func (n node) constants() abi.CConfig {
 	if n.underlay6 {
 		c.TunnelUnderlay6 = 1
 	}
+	n.translationConstants(&c)
 	return c
 }
 
@@ -78,7 +80,8 @@ func (d *Datapath) makeLoops() error {
 	ipcacheOps := tableOps[netip.Prefix, netip.Addr, abi.CIpcacheKey, abi.CIpcacheEntry]{
 		IPCacheMap, d.loader.Map(IPCacheMap).Table, ipcacheCodec(),
 	}
-	var errs [8]error
+	var errs [9]error
+	errs[8] = d.makeNative()
 	d.identities, errs[7] = newLoop(d, "identities", identityOps, d.desiredIdentities)
 	d.endpoints, errs[0] = newLoop(d, "endpoints", endpointOps, d.desiredEndpoints)
 	d.ipcache, errs[1] = newLoop(d, "ipcache", ipcacheOps, d.desiredIPCache)
@@ -136,7 +139,9 @@ func (d *Datapath) desiredNeighbours() (map[fib.NeighbourKey]state.MAC, <-chan s
 
 func (d *Datapath) desiredLinks() (map[loader.LinkKey]int, <-chan struct{}, error) {
 	eps, changed, err := d.tables.Endpoints()
-	return linkRows(d.node, eps), changed, err
+	rows := linkRows(d.node, eps)
+	maps.Copy(rows, d.loader.SocketLinks())
+	return rows, changed, err
 }
 
 func (d *Datapath) desiredInterfaces() (map[string]int, <-chan struct{}, error) {

@@ -1,6 +1,7 @@
 package datapath
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,11 +10,11 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 
 	"github.com/placid-net/placid/internal/datapath/abi"
 	"github.com/placid-net/placid/internal/policy"
+	"github.com/placid-net/placid/internal/state"
 )
 
 // ErrNoRoom is returned for policy that does not fit into its tables.
@@ -36,9 +37,12 @@ type PolicyProblem struct {
 // packet see half of a change: what is new is complete before anything refers
 // to it, and what is old goes when no program can have it in hand any more.
 type policyWriter struct {
-	entries tableOps[policy.EntryKey, policy.PortsID, abi.CPolicyKey, abi.CPolicyEntry]
-	cidrs   tableOps[netip.Prefix, policy.PeerID, abi.CCidrKey, abi.CCidrEntry]
-	ports   *ebpf.Map
+	entries    rowTable[policy.EntryKey, policy.PortsID]
+	maxEntries int
+	cidrs      rowTable[netip.Prefix, policy.PeerID]
+	ports      rowTable[uint64, abi.CPortList]
+	maxRecords int
+	wait       func() error // returns when every program that runs now has ended
 
 	mu sync.Mutex
 	// installed are the sets that are in the kernel, and their peers; lists the
@@ -48,43 +52,61 @@ type policyWriter struct {
 	lists     map[policy.PortsID][]uint64
 	prefixes  map[netip.Prefix]policy.PeerID
 	problems  map[policy.SetID]*PolicyProblem
+	// keptSets and keptPorts should be gone, but endpoints are under the sets: what
+	// they should be under did not fit.
+	keptSets  map[policy.SetID]bool
+	keptPorts map[policy.PortsID]bool
+}
+
+// rowTable is a table of the kernel.
+type rowTable[K comparable, V any] interface {
+	writer[K, V]
+	list() (map[K]V, error)
 }
 
 func (d *Datapath) openPolicy() error {
+	entries, ports := d.loader.Map(PolicyMap).Table, d.loader.Map(PortMap).Table
 	w := &policyWriter{
 		entries: tableOps[policy.EntryKey, policy.PortsID, abi.CPolicyKey, abi.CPolicyEntry]{
-			PolicyMap, d.loader.Map(PolicyMap).Table, policyCodec(),
+			PolicyMap, entries, policyCodec(),
 		},
+		maxEntries: int(entries.MaxEntries()),
 		cidrs: tableOps[netip.Prefix, policy.PeerID, abi.CCidrKey, abi.CCidrEntry]{
 			CIDRMap, d.loader.Map(CIDRMap).Table, cidrCodec(),
 		},
-		ports:    d.loader.Map(PortMap).Table,
-		problems: map[policy.SetID]*PolicyProblem{},
+		ports:      tableOps[uint64, abi.CPortList, uint64, abi.CPortList]{PortMap, ports, portCodec()},
+		maxRecords: int(ports.MaxEntries()),
+		wait:       waitForPrograms,
+		problems:   map[policy.SetID]*PolicyProblem{},
+		keptSets:   map[policy.SetID]bool{}, keptPorts: map[policy.PortsID]bool{},
 	}
 	d.policy = w
 	if !d.loader.Adopted(EndpointMap) {
-		return w.read()
+		_, err := w.read()
+		return err
 	}
 	rows, err := d.endpointTable().list()
 	if err != nil {
 		return err
 	}
 	d.securities.adopt(rows)
-	return w.read()
+	_, err = w.read()
+	return err
 }
 
-// read takes over what is in the kernel.
-func (w *policyWriter) read() error {
+// read takes over what is in the kernel, and returns the records of port lists.
+func (w *policyWriter) read() (records map[uint64]abi.CPortList, err error) {
 	entries, err := w.entries.list()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if w.prefixes, err = w.cidrs.list(); err != nil {
-		return err
+		return nil, err
 	}
-	if w.lists, err = readPortLists(w.ports); err != nil {
-		return err
+	if records, err = w.ports.list(); err != nil {
+		return nil, err
 	}
+	w.lists = portLists(records)
 	w.installed, w.count = map[policy.SetID]map[policy.PeerID]policy.PortsID{}, len(entries)
 	for key, ports := range entries {
 		if w.installed[key.Set] == nil {
@@ -92,35 +114,50 @@ func (w *policyWriter) read() error {
 		}
 		w.installed[key.Set][key.Peer] = ports
 	}
-	return nil
+	return records, nil
 }
 
 // ApplyPolicy writes one update in the order that policy.Update describes: first
 // what allows more, then the endpoints' sets, then the removal of what allowed
 // too much, the epoch, and the removal of what nobody uses any more. A set that
-// does not fit is not begun, and its endpoints stay under what they had; see
-// PolicyProblems. The error is one of the kernel's: what is in force then is no
-// less strict, and SyncPolicy mends it.
+// does not fit is not begun, and its endpoints stay under what they had, less the
+// prefixes that no other set speaks of; see PolicyProblems. The error is one of
+// the kernel's: what is in force then is no less strict, and SyncPolicy mends it.
 func (d *Datapath) ApplyPolicy(ctx context.Context, u policy.Update) error {
+	d.policy.mu.Lock()
+	defer d.policy.mu.Unlock()
+	return d.applyPolicyLocked(ctx, u)
+}
+
+func (d *Datapath) applyPolicyLocked(ctx context.Context, u policy.Update) error {
 	w := d.policy
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	errs := []error{w.addPorts(u.Ports)}
+	errs := []error{w.addPorts(ctx, u.Ports)}
+	under := setsInForce(d.securities.all())
 	for _, id := range slices.Sorted(maps.Keys(u.Sets)) {
-		errs = append(errs, w.install(ctx, u.Sets[id]))
+		errs = append(errs, w.install(ctx, u.Sets[id], under[id]))
 	}
-	errs = append(errs, w.grow(ctx, u.Grown), d.addCIDRs(ctx, u.CIDRs))
+	errs = append(errs, w.grow(ctx, u.Grown))
+	if err := d.addCIDRs(ctx, u.CIDRs); err != nil {
+		w.refuseWithCIDRs(u.Sets, under, err)
+		errs = append(errs, err)
+	}
+	for _, id := range u.DroppedEndpoints {
+		w.settle(id)
+	}
 	d.additive.Store(!u.Revokes)
 	for _, id := range slices.Sorted(maps.Keys(u.Endpoints)) {
 		errs = append(errs, d.assign(ctx, id, u.Endpoints[id]))
 	}
 	d.additive.Store(false)
-	dropped := w.unused(d.securities.all(), u.DroppedSets)
-	if len(u.Shrunk)+len(dropped)+len(u.DroppedCIDRs)+len(u.DroppedPorts) > 0 {
+	dropped, droppedPorts := w.unused(setsInForce(d.securities.all()), u)
+	if len(u.Shrunk)+len(dropped)+len(u.DroppedCIDRs)+len(droppedPorts) > 0 {
 		// A program that runs now may hold the name of a set: wait for it.
-		errs = append(errs, waitForPrograms())
+		errs = append(errs, w.wait())
 	}
 	errs = append(errs, d.dropCIDRs(ctx, u.DroppedCIDRs))
+	if len(u.DroppedCIDRs) > 0 && len(u.Shrunk) > 0 {
+		errs = append(errs, w.wait()) // or that of a prefix
+	}
 	for _, key := range u.Shrunk {
 		errs = append(errs, w.remove(ctx, key))
 	}
@@ -130,22 +167,63 @@ func (d *Datapath) ApplyPolicy(ctx context.Context, u policy.Update) error {
 	for _, id := range dropped {
 		errs = append(errs, w.drop(ctx, id))
 	}
-	for _, id := range u.DroppedPorts {
-		errs = append(errs, w.removePorts(id))
+	for _, id := range droppedPorts {
+		errs = append(errs, w.removePorts(ctx, id))
 	}
 	return errors.Join(errs...)
 }
 
+// dropCIDRs removes prefixes. One whose addresses fall under a wider prefix then
+// is not to open a set that is kept: nobody else looks after those.
 func (d *Datapath) dropCIDRs(ctx context.Context, prefixes []netip.Prefix) error {
 	if len(prefixes) == 0 {
 		return nil
 	}
 	var errs []error
-	for _, p := range prefixes {
+	widestFirst := func(a, b netip.Prefix) int { return cmp.Compare(prefixBits(a), prefixBits(b)) }
+	for _, p := range slices.SortedFunc(slices.Values(prefixes), widestFirst) {
+		if err := d.policy.uncover(ctx, p); err != nil {
+			errs = append(errs, err)
+			continue
+		}
 		errs = append(errs, d.policy.cidrs.Delete(ctx, p))
 		delete(d.policy.prefixes, p)
 	}
 	return errors.Join(append(errs, d.settings.setHasCIDRs(len(d.policy.prefixes) > 0))...)
+}
+
+// uncover takes from the sets that are kept what they would allow to addresses of
+// p beyond what they do, if p were gone.
+func (w *policyWriter) uncover(ctx context.Context, p netip.Prefix) error {
+	wider, ok := w.wider(p)
+	if !ok {
+		return nil
+	}
+	var errs []error
+	for id := range w.keptSets {
+		now, has := w.installed[id][w.prefixes[p]]
+		if then, gains := w.installed[id][w.prefixes[wider]]; gains && (!has || now != then) {
+			errs = append(errs, w.remove(ctx, policy.EntryKey{Set: id, Peer: w.prefixes[wider]}))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// wider finds the longest prefix in the table that p is a part of.
+func (w *policyWriter) wider(p netip.Prefix) (found netip.Prefix, ok bool) {
+	if len(w.keptSets) == 0 {
+		return found, false // nobody asks
+	}
+	for q := range w.prefixes {
+		whole := netip.PrefixFrom(netip.AddrFrom16(q.Addr().As16()), int(prefixBits(q)))
+		if prefixBits(q) >= prefixBits(p) || !whole.Contains(netip.AddrFrom16(p.Addr().As16())) {
+			continue
+		}
+		if !ok || prefixBits(q) > prefixBits(found) {
+			found, ok = q, true
+		}
+	}
+	return found, ok
 }
 
 // drop removes a whole set.
@@ -156,17 +234,54 @@ func (w *policyWriter) drop(ctx context.Context, id policy.SetID) error {
 	}
 	delete(w.installed, id)
 	delete(w.problems, id)
+	delete(w.keptSets, id)
 	return errors.Join(errs...)
 }
 
-// unused returns the sets that no endpoint is under. An endpoint whose new set
-// did not fit is still under its last one.
-func (w *policyWriter) unused(security map[uint32]Security, sets []policy.SetID) []policy.SetID {
-	inForce := map[policy.SetID]bool{}
+// setsInForce are those that any endpoint is under.
+func setsInForce(security map[uint32]Security) map[policy.SetID]bool {
+	under := map[policy.SetID]bool{}
 	for _, s := range security {
-		inForce[s.Policy.Ingress], inForce[s.Policy.Egress] = true, true
+		under[s.Policy.Ingress], under[s.Policy.Egress] = true, true
 	}
-	return slices.DeleteFunc(slices.Clone(sets), func(id policy.SetID) bool { return inForce[id] })
+	return under
+}
+
+// unused returns what of the sets and lists of ports that should go no endpoint
+// is under, and remembers the rest: an endpoint whose new set did not fit is
+// still under its last one.
+func (w *policyWriter) unused(under map[policy.SetID]bool, u policy.Update) (sets []policy.SetID, lists []policy.PortsID) {
+	for _, id := range u.DroppedSets {
+		w.keptSets[id] = true
+	}
+	for _, id := range u.DroppedPorts {
+		w.keptPorts[id] = true
+	}
+	inUse := map[policy.PortsID]bool{}
+	for id := range w.keptSets {
+		if _, back := u.Sets[id]; back {
+			delete(w.keptSets, id)
+			continue
+		}
+		if !under[id] {
+			sets = append(sets, id)
+			continue
+		}
+		for _, ports := range w.installed[id] {
+			inUse[ports] = true
+		}
+	}
+	for id := range w.keptPorts {
+		_, back := u.Ports[id]
+		if !back && inUse[id] {
+			continue
+		}
+		delete(w.keptPorts, id)
+		if !back {
+			lists = append(lists, id)
+		}
+	}
+	return sets, lists
 }
 
 // waitForPrograms returns when every program that runs now has ended.
@@ -179,36 +294,50 @@ func waitForPrograms() error {
 }
 
 // install writes a whole set, or refuses it: before the first write, when the
-// table has no room for it.
-func (w *policyWriter) install(ctx context.Context, set *policy.Set) error {
+// table has no room for it. One that endpoints are under gets what there is room for.
+func (w *policyWriter) install(ctx context.Context, set *policy.Set, inForce bool) error {
 	delete(w.problems, set.ID)
 	have := w.installed[set.ID]
 	if have == nil {
 		have = map[policy.PeerID]policy.PortsID{}
 	}
-	missing := 0
-	for peer := range set.Entries {
-		if _, ok := have[peer]; !ok {
-			missing++
-		}
-	}
-	limit := int(w.entries.table.MaxEntries())
-	if w.count+missing > limit {
-		w.refuse(set, fmt.Errorf("%w in %s: the set takes %d entries and %d of %d are free; raise bpf-policy-map-max or select fewer pods",
-			ErrNoRoom, PolicyMap, missing, limit-w.count, limit))
-		return nil
-	}
-	if err := w.listsInstalled(set); err != nil {
-		w.refuse(set, err)
+	lack := w.fits(set)
+	if lack != nil && !inForce {
+		w.refuse(set, lack)
 		return nil
 	}
 	w.installed[set.ID] = have
 	for peer, e := range set.Entries {
-		if ports, ok := have[peer]; ok && ports == e.Ports {
+		ports, had := have[peer]
+		if had && ports == e.Ports || lack != nil && !had && (w.count >= w.maxEntries || w.listInstalled(e.Ports) != nil) {
 			continue
 		}
-		if err := w.put(ctx, policy.EntryKey{Set: set.ID, Peer: peer}, e.Ports); err != nil {
+		err := w.put(ctx, policy.EntryKey{Set: set.ID, Peer: peer}, e.Ports)
+		if err == nil {
+			continue
+		}
+		if inForce {
+			w.problems[set.ID] = &PolicyProblem{Set: set.ID, Err: err}
+		} else {
 			w.refuse(set, err)
+		}
+		return err
+	}
+	if lack != nil {
+		w.problems[set.ID] = &PolicyProblem{Set: set.ID, Err: lack}
+	}
+	return nil
+}
+
+// fits tells why there is no room for all of a set.
+func (w *policyWriter) fits(set *policy.Set) error {
+	missing := len(missing(set.Entries, w.installed[set.ID]))
+	if w.count+missing > w.maxEntries {
+		return fmt.Errorf("%w in %s: the set takes %d entries and %d of %d are free; raise bpf-policy-map-max or select fewer pods",
+			ErrNoRoom, PolicyMap, missing, w.maxEntries-w.count, w.maxEntries)
+	}
+	for _, e := range set.Entries {
+		if err := w.listInstalled(e.Ports); err != nil {
 			return err
 		}
 	}
@@ -221,12 +350,24 @@ func (w *policyWriter) refuse(set *policy.Set, err error) {
 	w.problems[set.ID] = &PolicyProblem{Set: set.ID, Names: slices.Clone(set.Names), Err: err, refused: true}
 }
 
-// listsInstalled tells why a set's lists of ports are not all in the kernel.
-func (w *policyWriter) listsInstalled(set *policy.Set) error {
-	for _, e := range set.Entries {
-		if _, ok := w.lists[e.Ports]; !ok && e.Ports != policy.PortsAll {
-			return fmt.Errorf("%w in %s for the set's ports (%d entries at most)", ErrNoRoom, PortMap, w.ports.MaxEntries())
+// refuseWithCIDRs refuses the new sets that speak of prefixes, when not all of
+// these could be written: one that is missing may be what narrows another.
+func (w *policyWriter) refuseWithCIDRs(sets map[policy.SetID]*policy.Set, under map[policy.SetID]bool, err error) {
+	for id, set := range sets {
+		speaks := slices.ContainsFunc(slices.Collect(maps.Keys(set.Entries)), isPrefix)
+		if speaks && !under[id] {
+			w.refuse(set, err)
 		}
+	}
+}
+
+// isPrefix tells a prefix from an identity and from any.
+func isPrefix(id policy.PeerID) bool { return id > policy.PeerID(state.IdentityMax) }
+
+// listInstalled tells why a list of ports is not in the kernel.
+func (w *policyWriter) listInstalled(id policy.PortsID) error {
+	if _, ok := w.lists[id]; !ok && id != policy.PortsAll {
+		return fmt.Errorf("%w in %s for the set's ports (%d entries at most)", ErrNoRoom, PortMap, w.maxRecords)
 	}
 	return nil
 }
@@ -242,7 +383,11 @@ func (w *policyWriter) grow(ctx context.Context, grown map[policy.EntryKey]polic
 		if w.installed[key.Set] == nil {
 			w.installed[key.Set] = map[policy.PeerID]policy.PortsID{}
 		}
-		if err := w.put(ctx, key, e.Ports); err != nil {
+		err := w.listInstalled(e.Ports)
+		if err == nil {
+			err = w.put(ctx, key, e.Ports)
+		}
+		if err != nil {
 			w.problems[key.Set] = &PolicyProblem{Set: key.Set, Err: err}
 			errs = append(errs, err)
 		}
@@ -292,6 +437,7 @@ func (d *Datapath) addCIDRs(ctx context.Context, cidrs map[netip.Prefix]policy.P
 
 // assign puts an endpoint under its sets, as far as they are in the kernel.
 func (d *Datapath) assign(ctx context.Context, endpoint uint32, want policy.EndpointPolicy) error {
+	d.policy.settle(endpoint)
 	d.securities.edit(endpoint, func(s *Security) {
 		s.Policy = policy.EndpointPolicy{
 			Ingress: d.policy.inForce(endpoint, want.Ingress, s.Policy.Ingress), AuditIngress: want.AuditIngress,
@@ -299,6 +445,13 @@ func (d *Datapath) assign(ctx context.Context, endpoint uint32, want policy.Endp
 		}
 	})
 	return d.applySecurity(ctx, endpoint)
+}
+
+// settle forgets what an endpoint should have been under.
+func (w *policyWriter) settle(endpoint uint32) {
+	for _, p := range w.problems {
+		p.Endpoints = slices.DeleteFunc(p.Endpoints, func(id uint32) bool { return id == endpoint })
+	}
 }
 
 // inForce returns the set that an endpoint is under: the one it should be, or
@@ -315,75 +468,6 @@ func (w *policyWriter) inForce(endpoint uint32, want, last policy.SetID) policy.
 		return policy.SetClosed
 	}
 	return last
-}
-
-// SyncPolicy makes the kernel equal to t. Call it when everything is known after
-// a start, and to mend what an ApplyPolicy could not write.
-func (d *Datapath) SyncPolicy(ctx context.Context, t policy.Tables) error {
-	d.policy.mu.Lock()
-	err := d.policy.read()
-	u := d.policy.difference(t, d.securities.all())
-	d.policy.problems = map[policy.SetID]*PolicyProblem{}
-	d.policy.mu.Unlock()
-	if err != nil || u.Empty() {
-		return err
-	}
-	return d.ApplyPolicy(ctx, u)
-}
-
-// difference is the update that leads from what is installed to t.
-func (w *policyWriter) difference(t policy.Tables, security map[uint32]Security) policy.Update {
-	u := policy.Update{
-		Ports: missing(t.Ports, w.lists), CIDRs: map[netip.Prefix]policy.PeerID{},
-		Sets: map[policy.SetID]*policy.Set{}, Endpoints: map[uint32]policy.EndpointPolicy{},
-		DroppedSets:  slices.Collect(maps.Keys(missing(w.installed, t.Sets))),
-		DroppedCIDRs: slices.Collect(maps.Keys(missing(w.prefixes, t.CIDRs))),
-		DroppedPorts: slices.Collect(maps.Keys(missing(w.lists, t.Ports))),
-	}
-	for id, set := range t.Sets {
-		if w.problems[id] != nil || !w.complete(set) {
-			u.Sets[id] = set
-		}
-		for peer := range missing(w.installed[id], set.Entries) {
-			u.Shrunk = append(u.Shrunk, policy.EntryKey{Set: id, Peer: peer})
-		}
-	}
-	for p, id := range t.CIDRs {
-		if have, ok := w.prefixes[p]; !ok || have != id {
-			u.CIDRs[p] = id
-		}
-	}
-	for id, want := range t.Endpoints {
-		if security[id].Policy != want {
-			u.Endpoints[id] = want
-		}
-	}
-	u.Revokes = len(u.Endpoints)+len(u.Shrunk) > 0
-	return u
-}
-
-// missing returns what of a has no key in b.
-func missing[K comparable, A, B any](a map[K]A, b map[K]B) map[K]A {
-	out := map[K]A{}
-	for k, v := range a {
-		if _, ok := b[k]; !ok {
-			out[k] = v
-		}
-	}
-	return out
-}
-
-func (w *policyWriter) complete(set *policy.Set) bool {
-	have := w.installed[set.ID]
-	if have == nil && len(set.Entries) > 0 {
-		return false
-	}
-	for peer, e := range set.Entries {
-		if ports, ok := have[peer]; !ok || ports != e.Ports {
-			return false
-		}
-	}
-	return true
 }
 
 func (w *policyWriter) prefixCount() int {

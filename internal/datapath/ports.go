@@ -1,11 +1,11 @@
 package datapath
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
 
-	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 
 	"github.com/placid-net/placid/internal/datapath/abi"
@@ -44,7 +44,7 @@ func recordKey(id policy.PortsID, n int) uint64 {
 
 // addPorts writes lists, each from its end, so that a list is whole as soon as
 // it can be found.
-func (w *policyWriter) addPorts(lists map[policy.PortsID][]policy.PortRange) error {
+func (w *policyWriter) addPorts(ctx context.Context, lists map[policy.PortsID][]policy.PortRange) error {
 	var errs []error
 	for id, ranges := range lists {
 		keys, records, err := portRecords(id, ranges)
@@ -52,7 +52,7 @@ func (w *policyWriter) addPorts(lists map[policy.PortsID][]policy.PortRange) err
 			errs = append(errs, err)
 			continue
 		}
-		if err := w.putRecords(keys, records); err != nil {
+		if err := w.putRecords(ctx, keys, records); err != nil {
 			errs = append(errs, err)
 			continue
 		}
@@ -61,58 +61,90 @@ func (w *policyWriter) addPorts(lists map[policy.PortsID][]policy.PortRange) err
 	return errors.Join(errs...)
 }
 
-func (w *policyWriter) putRecords(keys []uint64, records []abi.CPortList) error {
+func (w *policyWriter) putRecords(ctx context.Context, keys []uint64, records []abi.CPortList) error {
 	for i := len(keys) - 1; i >= 0; i-- {
-		if err := w.ports.Put(&keys[i], &records[i]); err != nil {
+		if err := w.ports.Update(ctx, keys[i], records[i]); err != nil {
 			for _, key := range keys[i+1:] {
-				_ = w.ports.Delete(&key) // takes room from others only
+				_ = w.ports.Delete(ctx, key) // takes room from others only
 			}
 			if errors.Is(err, unix.E2BIG) || errors.Is(err, unix.ENOMEM) {
 				err = fmt.Errorf("%w: %w", ErrNoRoom, err)
 			}
-			return fmt.Errorf("write a list of ports to %s (%d entries at most): %w", PortMap, w.ports.MaxEntries(), err)
+			return fmt.Errorf("write a list of ports: %w", err)
 		}
 	}
 	return nil
 }
 
-func (w *policyWriter) removePorts(id policy.PortsID) error {
+func (w *policyWriter) removePorts(ctx context.Context, id policy.PortsID) error {
 	for _, key := range w.lists[id] {
-		if err := w.ports.Delete(&key); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-			return fmt.Errorf("delete a list of ports from %s: %w", PortMap, err)
+		if err := w.ports.Delete(ctx, key); err != nil {
+			return fmt.Errorf("delete a list of ports: %w", err)
 		}
 	}
 	delete(w.lists, id)
 	return nil
 }
 
-// readPortLists finds the whole chains that a table holds, by the key of their
-// first records. What is left of a chain counts as a list, so that it is removed.
-func readPortLists(table *ebpf.Map) (map[policy.PortsID][]uint64, error) {
-	more := map[uint64]uint64{}
+// portLists finds the chains in a table of records, by the keys of their first
+// ones. What is left of a chain counts as a list, so that it is removed.
+func portLists(records map[uint64]abi.CPortList) map[policy.PortsID][]uint64 {
 	inner := map[uint64]bool{}
-	var key uint64
-	var record abi.CPortList
-	it := table.Iterate()
-	for it.Next(&key, &record) {
-		more[key] = record.More
-		if record.More != 0 {
-			inner[record.More] = true
-		}
-	}
-	if err := it.Err(); err != nil {
-		return nil, fmt.Errorf("read %s: %w", PortMap, err)
+	for _, r := range records {
+		inner[r.More] = true
 	}
 	lists := map[policy.PortsID][]uint64{}
-	for first := range more {
+	for first := range records {
 		if inner[first] {
 			continue
 		}
 		var keys []uint64
-		for k := first; k != 0 && len(keys) < int(abi.CPolicyConstantsPOLICY_LISTS); k = more[k] {
+		for k := first; k != 0 && len(keys) < int(abi.CPolicyConstantsPOLICY_LISTS); k = records[k].More {
 			keys = append(keys, k)
 		}
 		lists[policy.PortsID(first)] = keys
 	}
-	return lists, nil
+	return lists
+}
+
+// comparePorts puts into u what leads from the records found to the lists
+// wanted, and tells whether one of these says something else there.
+func (w *policyWriter) comparePorts(want map[policy.PortsID][]policy.PortRange, found map[uint64]abi.CPortList, u *policy.Update) (altered bool) {
+	wanted := map[uint64]bool{}
+	for id, ranges := range want {
+		keys, records, err := portRecords(id, ranges)
+		whole := err == nil
+		for i, key := range keys {
+			have, ok := found[key]
+			wanted[key] = true
+			whole = whole && ok && have == records[i]
+			altered = altered || ok && have != records[i]
+		}
+		if whole {
+			w.lists[id] = keys
+		} else {
+			u.Ports[id] = ranges
+			delete(w.lists, id)
+		}
+	}
+	listed := map[uint64]bool{}
+	for id, keys := range missing(w.lists, want) {
+		w.lists[id] = slices.DeleteFunc(keys, func(key uint64) bool { return wanted[key] })
+		u.DroppedPorts = append(u.DroppedPorts, id)
+		for _, key := range w.lists[id] {
+			listed[key] = true
+		}
+	}
+	for key := range found { // chains without a beginning
+		if id := policy.PortsID(key); !wanted[key] && !listed[key] {
+			w.lists[id] = []uint64{key}
+			u.DroppedPorts = append(u.DroppedPorts, id)
+		}
+	}
+	return altered
+}
+
+func portCodec() codec[uint64, abi.CPortList, uint64, abi.CPortList] {
+	id, record := func(k uint64) uint64 { return k }, func(r abi.CPortList) abi.CPortList { return r }
+	return codec[uint64, abi.CPortList, uint64, abi.CPortList]{key: id, fromKey: id, value: record, fromValue: record}
 }

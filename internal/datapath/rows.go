@@ -23,6 +23,8 @@ type node struct {
 	mtu       MTUs
 	underlay6 bool   // tunnel endpoints are IPv6
 	hz        uint32 // jiffies a second
+
+	translation translation
 }
 
 // endpointRow is the value of one row of the endpoint map.

@@ -13,6 +13,7 @@ import (
 	"github.com/placid-net/placid/internal/datapath/fib"
 	"github.com/placid-net/placid/internal/datapath/loader"
 	"github.com/placid-net/placid/internal/datapath/pair"
+	"github.com/placid-net/placid/internal/loadbalance"
 	"github.com/placid-net/placid/internal/policy"
 	"github.com/placid-net/placid/internal/state"
 )
@@ -289,6 +290,8 @@ func TestConstants(t *testing.T) {
 		RouterIp4: abi.CAddr{B: addr("192.0.2.1").As16()}, RouterIp6: abi.CAddr{B: addr("2001:db8::1").As16()},
 		RouterMac: pair.RouterMAC(), PodMtu: 1500, OverlayMtu: 1450, Tunnel: 1, TunnelUnderlay6: 1,
 		OverlayIfindex: 9, TunnelVni: TunnelVNI,
+		MasqueradeIp4: abi.CAddr{B: addr("192.0.2.1").As16()}, MasqueradeIp6: abi.CAddr{B: addr("2001:db8::1").As16()},
+		HashSeed: hashSeed(n.cfg.NodeName), MaglevSize: loadbalance.DefaultMaglevSize,
 	}
 	if got := n.constants(); got != want {
 		t.Errorf("constants are %+v, want %+v", got, want)

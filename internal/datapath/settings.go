@@ -39,7 +39,7 @@ const bumpDelay = time.Second
 
 // settings writes the live settings of the programs.
 type settings struct {
-	table *ebpf.Map
+	table settingsTable
 	hz    uint32
 
 	mu    sync.Mutex
@@ -47,8 +47,14 @@ type settings struct {
 	soon  chan struct{} // asks run for a bump
 }
 
+// settingsTable is the map of the settings, which has one row.
+type settingsTable interface {
+	Lookup(key, value any) error
+	Put(key, value any) error
+}
+
 // openSettings keeps the epoch that it finds: flows were judged in it.
-func openSettings(table *ebpf.Map, hz uint32, timeouts Timeouts) (*settings, error) {
+func openSettings(table settingsTable, hz uint32, timeouts Timeouts) (*settings, error) {
 	s := &settings{table: table, hz: hz, soon: make(chan struct{}, 1)}
 	if err := table.Lookup(uint32(0), &s.value); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 		return nil, fmt.Errorf("read %s: %w", SettingsMap, err)

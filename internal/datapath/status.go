@@ -35,10 +35,13 @@ func (d *Datapath) Status(s *agentapi.Status) error {
 
 // Controllers tells how each loop fares, ordered by name.
 func (d *Datapath) Controllers() []agentapi.Controller {
-	return []agentapi.Controller{
+	out := []agentapi.Controller{
 		d.endpoints.Status(), d.identities.Status(), d.interfaces.Status(), d.ipcache.Status(), d.links.Status(),
-		d.neighbours.Status(), d.nodeRoutes.Status(), d.podRoutes.Status(),
 	}
+	if d.native != nil {
+		out = append(out, d.native.Status())
+	}
+	return append(out, d.neighbours.Status(), d.nodeRoutes.Status(), d.podRoutes.Status())
 }
 
 func (d *Datapath) programs() ([]agentapi.Program, error) {

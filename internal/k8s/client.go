@@ -10,8 +10,10 @@ import (
 	"github.com/go-logr/logr"
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
@@ -22,7 +24,7 @@ import (
 	"github.com/placid-net/placid/internal/state"
 )
 
-// Config describes one Client. All fields but Policy are required.
+// Config describes one Client. REST, NodeName, Tables and Log are required.
 type Config struct {
 	REST     *rest.Config  // from Connection.RESTConfig
 	NodeName string        // this node's name
@@ -31,17 +33,27 @@ type Config struct {
 	// Policy has the Client also watch NetworkPolicies, namespaces,
 	// PlacidIdentities and all nodes' PlacidEndpoints.
 	Policy bool
+	// Services has the Client also watch Services, EndpointSlices and this node's
+	// Node object.
+	Services bool
+	// ServiceProxyName is the value of the label
+	// service.kubernetes.io/service-proxy-name of the Services that count; empty
+	// for those without the label.
+	ServiceProxyName string
 }
 
 // Client watches and writes what the agent of one node needs. Create it with
 // New; its methods are safe for concurrent use.
 type Client struct {
 	log      *slog.Logger
+	tables   *state.Tables
 	nodeName string
 	policy   bool
-	core     rest.Interface // Kubernetes' own objects, protobuf
-	network  rest.Interface // those of networking.k8s.io, protobuf
-	placid   rest.Interface // Placid's objects, JSON
+
+	core      rest.Interface // Kubernetes' own objects, protobuf
+	network   rest.Interface // those of networking.k8s.io, protobuf
+	discovery rest.Interface // those of discovery.k8s.io, protobuf
+	placid    rest.Interface // Placid's objects, JSON
 
 	nodes      *nodeSink
 	pods       *podSink
@@ -49,6 +61,7 @@ type Client struct {
 	namespaces *rowSink[*corev1.Namespace, state.Namespace]
 	identities *rowSink[*v1alpha1.PlacidIdentity, state.Identity]
 	published  *endpointsSink
+	services   serviceWatches
 
 	policySynced *once
 	status       *publisher
@@ -64,7 +77,8 @@ func New(cfg Config) (*Client, error) {
 		return nil, errors.New("create Kubernetes client: REST, NodeName, Tables and Log are required")
 	}
 	scheme := runtime.NewScheme()
-	if err := errors.Join(corev1.AddToScheme(scheme), networkingv1.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
+	err := errors.Join(corev1.AddToScheme(scheme), networkingv1.AddToScheme(scheme), discoveryv1.AddToScheme(scheme), v1alpha1.AddToScheme(scheme))
+	if err != nil {
 		return nil, fmt.Errorf("create Kubernetes client: %w", err)
 	}
 	conn, err := rest.HTTPClientFor(cfg.REST)
@@ -79,16 +93,26 @@ func New(cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	discovery, err := clientFor(cfg.REST, conn, scheme, discoveryv1.SchemeGroupVersion, "/apis", runtime.ContentTypeProtobuf)
+	if err != nil {
+		return nil, err
+	}
 	placid, err := clientFor(cfg.REST, conn, scheme, v1alpha1.GroupVersion(), "/apis", runtime.ContentTypeJSON)
 	if err != nil {
 		return nil, err
 	}
 	status := newPublisher(placid, cfg.NodeName, cfg.Log)
 	endpoints := newEndpointsPublisher(core, placid, cfg.NodeName, cfg.Log)
+	nodes := newNodeSink(cfg.Tables, cfg.NodeName, status, cfg.Log)
+	services, err := newServiceWatches(cfg, nodes)
+	if err != nil {
+		return nil, err
+	}
 	return &Client{
-		log: cfg.Log, nodeName: cfg.NodeName, policy: cfg.Policy,
-		core: core, network: network, placid: placid,
-		nodes:        newNodeSink(cfg.Tables, cfg.NodeName, status, cfg.Log),
+		log: cfg.Log, tables: cfg.Tables, nodeName: cfg.NodeName, policy: cfg.Policy,
+		core: core, network: network, discovery: discovery, placid: placid,
+		nodes:        nodes,
+		services:     services,
 		pods:         newPodSink(cfg.Tables),
 		policies:     newPolicySink(cfg.Tables, cfg.Log),
 		namespaces:   newNamespaceSink(cfg.Tables, cfg.Log),
@@ -154,6 +178,9 @@ func (c *Client) Run(ctx context.Context) error {
 		}))
 		start(c.awaitPolicy)
 	}
+	if c.services.on {
+		c.watchServices(start)
+	}
 	start(c.status.run)
 	start(c.endpoints.run)
 	start(c.events.run)
@@ -165,6 +192,9 @@ func follow[T runtime.Object](c *Client, cfg watchConfig[T]) func(context.Contex
 	cfg.health, cfg.log = c.health, c.log
 	if cfg.fields == nil {
 		cfg.fields = fields.Everything()
+	}
+	if cfg.labels == nil {
+		cfg.labels = labels.Everything()
 	}
 	return func(ctx context.Context) { watch(ctx, cfg) }
 }

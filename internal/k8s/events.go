@@ -83,6 +83,17 @@ func (c *Client) PolicyEvent(namespace, name, uid string, kind EventType, reason
 	}})
 }
 
+// EventService posts an event about a Service, as Event does about a pod.
+func (c *Client) EventService(ref state.ServiceRef, kind EventType, reason, message string) {
+	row, _, err := c.tables.ServiceByRef(ref)
+	if err != nil {
+		c.log.Debug("look up the UID of a Service", "service", ref.String(), "err", err)
+	}
+	c.events.add(objectEvent{kind: kind, reason: reason, message: message, object: corev1.ObjectReference{
+		APIVersion: "v1", Kind: "Service", Namespace: ref.Namespace, Name: ref.Name, UID: types.UID(row.UID),
+	}})
+}
+
 func (q *eventQueue) add(e objectEvent) {
 	select {
 	case q.queue <- e:

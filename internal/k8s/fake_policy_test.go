@@ -27,6 +27,7 @@ func examples() map[string]object {
 	return map[string]object{
 		nodesPath: node(""), podsPath: pod("", "", ""), policiesPath: networkPolicy("", ""), namespacesPath: namespace("", nil),
 		identitiesPath: identity("", nil), endpointsPath: nodeEndpoints(""), coreNodesPath: coreNode("", ""),
+		servicesPath: service("", ""), slicesPath: slice("", "", ""),
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/placid-net/placid/api/v1alpha1"
@@ -199,8 +200,15 @@ func (s *apiServer) selectedLocked(r *http.Request) []object {
 }
 
 func selects(r *http.Request, o any) bool {
-	pod, ok := o.(*corev1.Pod)
-	return !ok || r.URL.Query().Get("fieldSelector") == "spec.nodeName="+pod.Spec.NodeName
+	q := r.URL.Query()
+	switch o := o.(type) {
+	case *corev1.Pod:
+		return q.Get("fieldSelector") == "spec.nodeName="+o.Spec.NodeName
+	case *corev1.Node:
+		return q.Get("fieldSelector") == "metadata.name="+o.Name
+	}
+	selector, err := labels.Parse(q.Get("labelSelector"))
+	return err == nil && selector.Matches(labels.Set(o.(object).GetLabels()))
 }
 
 func (s *apiServer) list(w http.ResponseWriter, r *http.Request) {

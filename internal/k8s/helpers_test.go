@@ -85,22 +85,29 @@ func newClient(t *testing.T, api *apiServer) fixture {
 
 func newClientOf(t *testing.T, api *apiServer, policy bool) fixture {
 	t.Helper()
-	cfg, err := Connection{
+	return newClientWith(t, api, Config{Policy: policy})
+}
+
+// newClientWith makes a client of what is needed and not in cfg.
+func newClientWith(t *testing.T, api *apiServer, cfg Config) fixture {
+	t.Helper()
+	var err error
+	cfg.REST, err = Connection{
 		Kubeconfig: writeKubeconfig(t, api.http.URL), QPS: 1000, Burst: 1000, UserAgent: "placid-agent/test",
 	}.RESTConfig()
 	if err != nil {
 		t.Fatal(err)
 	}
-	tables, err := state.NewTables()
-	if err != nil {
+	if cfg.Tables, err = state.NewTables(); err != nil {
 		t.Fatal(err)
 	}
 	log := &logBuffer{}
-	c, err := New(Config{REST: cfg, NodeName: "me", Tables: tables, Log: slog.New(slog.NewTextHandler(log, nil)), Policy: policy})
+	cfg.NodeName, cfg.Log = "me", slog.New(slog.NewTextHandler(log, nil))
+	c, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return fixture{c, api, tables, log}
+	return fixture{c, api, cfg.Tables, log}
 }
 
 // start runs the client until the test ends.

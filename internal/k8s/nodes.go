@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"sync"
 
 	"github.com/placid-net/placid/api/v1alpha1"
 	"github.com/placid-net/placid/internal/state"
@@ -21,6 +22,9 @@ type nodeSink struct {
 	status *publisher
 	synced *once
 	log    *slog.Logger
+
+	mu   sync.Mutex // held while rows are written
+	zone string     // this node's
 }
 
 func newNodeSink(tables *state.Tables, self string, status *publisher, log *slog.Logger) *nodeSink {
@@ -31,13 +35,36 @@ func newNodeSink(tables *state.Tables, self string, status *publisher, log *slog
 func (c *Client) NodesSynced() <-chan struct{} { return c.nodes.synced.ch }
 
 func (s *nodeSink) upsert(obj *v1alpha1.PlacidNode) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.upsertLocked(obj)
+}
+
+func (s *nodeSink) upsertLocked(obj *v1alpha1.PlacidNode) error {
+	row := s.row(obj)
 	if obj.Name == s.self {
 		s.status.observe(&obj.Status)
+		row.Zone = s.zone
 	}
-	return s.tables.UpsertNode(s.row(obj))
+	return s.tables.UpsertNode(row)
+}
+
+// setZone writes the zone of this node into its row, now or when it has one.
+func (s *nodeSink) setZone(zone string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.zone = zone
+	row, ok, err := s.tables.NodeByName(s.self)
+	if err != nil || !ok {
+		return err
+	}
+	row.Zone = zone
+	return s.tables.UpsertNode(row)
 }
 
 func (s *nodeSink) remove(obj *v1alpha1.PlacidNode) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if obj.Name == s.self {
 		s.status.observe(nil)
 	}
@@ -45,6 +72,8 @@ func (s *nodeSink) remove(obj *v1alpha1.PlacidNode) error {
 }
 
 func (s *nodeSink) replace(objs []*v1alpha1.PlacidNode) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	have, _, err := s.tables.Nodes()
 	if err != nil {
 		return err
@@ -52,7 +81,7 @@ func (s *nodeSink) replace(objs []*v1alpha1.PlacidNode) error {
 	seen := make(map[string]struct{}, len(objs))
 	for _, obj := range objs {
 		seen[obj.Name] = struct{}{}
-		if err := s.upsert(obj); err != nil {
+		if err := s.upsertLocked(obj); err != nil {
 			return err
 		}
 	}

@@ -2,6 +2,7 @@ package k8s
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strconv"
@@ -24,7 +25,8 @@ type apiObject interface {
 
 // rowSink turns the objects of a watch into the rows of a table.
 type rowSink[O apiObject, T any] struct {
-	// row converts an object; an error says that it is no row at all.
+	// row converts an object; an error says that it is no row at all, errNoRow
+	// that it is not meant to be one.
 	row    func(obj O) (T, error)
 	put    func(row T) error
 	drop   func(key types.NamespacedName) error
@@ -35,6 +37,9 @@ type rowSink[O apiObject, T any] struct {
 
 func (s *rowSink[O, T]) upsert(obj O) error {
 	row, err := s.row(obj)
+	if errors.Is(err, errNoRow) {
+		return s.drop(keyOf(obj))
+	}
 	if err != nil {
 		s.log.Warn("skip an object that makes no sense", "type", fmt.Sprintf("%T", obj), "name", keyOf(obj).String(), "error", err)
 		return s.drop(keyOf(obj)) // it may have made sense before
@@ -152,14 +157,18 @@ func (c *Client) PolicySynced() <-chan struct{} { return c.policySynced.ch }
 
 // awaitPolicy closes PolicySynced when its time has come.
 func (c *Client) awaitPolicy(ctx context.Context) {
-	for _, ch := range []<-chan struct{}{
-		c.PoliciesSynced(), c.NamespacesSynced(), c.IdentitiesSynced(), c.NodeEndpointsSynced(), c.PodsSynced(),
-	} {
+	awaitAll(ctx, c.policySynced,
+		c.PoliciesSynced(), c.NamespacesSynced(), c.IdentitiesSynced(), c.NodeEndpointsSynced(), c.PodsSynced())
+}
+
+// awaitAll closes all when every part is closed.
+func awaitAll(ctx context.Context, all *once, parts ...<-chan struct{}) {
+	for _, ch := range parts {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ch:
 		}
 	}
-	c.policySynced.done()
+	all.done()
 }

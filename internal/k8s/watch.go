@@ -11,6 +11,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/wait"
 	apiwatch "k8s.io/apimachinery/pkg/watch"
@@ -43,6 +44,7 @@ type watchConfig[T runtime.Object] struct {
 	resource string // plural, as in the URL
 	example  T
 	fields   fields.Selector
+	labels   labels.Selector
 	sink     sink[T]
 	health   *health
 	log      *slog.Logger
@@ -78,7 +80,7 @@ func watch[T runtime.Object](ctx context.Context, cfg watchConfig[T]) {
 // listWatch makes the two requests of a watch and tells health how they went.
 func (cfg watchConfig[T]) listWatch() *cache.ListWatch {
 	request := func(opts *metav1.ListOptions) *rest.Request {
-		opts.FieldSelector = cfg.fields.String()
+		opts.FieldSelector, opts.LabelSelector = cfg.fields.String(), cfg.labels.String()
 		// No retries below the reflector's: they would hide an outage.
 		return cfg.client.Get().MaxRetries(0).Resource(cfg.resource).VersionedParams(opts, metav1.ParameterCodec)
 	}

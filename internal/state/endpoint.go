@@ -75,6 +75,8 @@ type Endpoint struct {
 	Bandwidth  Bandwidth    `json:"bandwidth"`
 	MTU        int          `json:"mtu"`
 	CreatedAt  time.Time    `json:"createdAt"`
+	// HostPorts are the ports of the node that lead to the pod, in its order.
+	HostPorts []HostPort `json:"hostPorts,omitempty"`
 }
 
 // Addrs returns the endpoint's valid addresses, IPv4 first.

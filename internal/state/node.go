@@ -23,6 +23,9 @@ type Node struct {
 	MTU int `json:"mtu,omitempty"`
 	// RoutingMode is what the node's agent runs; empty while it has not said.
 	RoutingMode RoutingMode `json:"routingMode,omitempty"`
+	// Zone is the label topology.kubernetes.io/zone of the Node object, which is
+	// known of this node alone; empty if it has none.
+	Zone string `json:"zone,omitempty"`
 }
 
 // Addr returns the node's first address of the family of is6, or the zero Addr.

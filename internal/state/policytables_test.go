@@ -105,6 +105,37 @@ func tableCases() []tableCase {
 			feed:  func(t *Tables) func() int { return follow(t.FeedNodeEndpoints()) },
 			empty: func(t *Tables) error { return t.UpsertNodeEndpoints(NodeEndpoints{}) },
 		}, {
+			name: "services",
+			put: func(t *Tables, n, v int) error {
+				return t.UpsertService(Service{
+					Ref: ServiceRef{Namespace: "n", Name: name[n]}, CreatedAt: since.In(time.FixedZone("", n)), Annotations: labels[v],
+				})
+			},
+			del: func(t *Tables, n int) error { return t.DeleteService(ServiceRef{Namespace: "n", Name: name[n]}) },
+			get: func(t *Tables) (int, <-chan struct{}, error) { return count(t.Services()) },
+			find: func(t *Tables, v int) (bool, error) {
+				row, ok, err := t.ServiceByRef(ServiceRef{Namespace: "n", Name: "a"})
+				return ok && cmp.Equal(row.Annotations, labels[v]), err
+			},
+			feed:  func(t *Tables) func() int { return follow(t.FeedServices()) },
+			empty: func(t *Tables) error { return t.UpsertService(Service{Ref: ServiceRef{Namespace: "n"}}) },
+		}, {
+			name: "endpoint slices",
+			put: func(t *Tables, n, v int) error {
+				return t.UpsertSlice(EndpointSlice{
+					Namespace: "n", Name: name[n], Service: "s",
+					Backends: []SliceEndpoint{{Addr: netip.MustParseAddr("10.0.0.1"), Ready: v == 0, HintZones: []string{"z"}}},
+				})
+			},
+			del: func(t *Tables, n int) error { return t.DeleteSlice("n", name[n]) },
+			get: func(t *Tables) (int, <-chan struct{}, error) { return count(t.Slices()) },
+			find: func(t *Tables, v int) (bool, error) {
+				rows, _, err := t.Slices()
+				return len(rows) > 0 && rows[0].Name == "a" && rows[0].Backends[0].Ready == (v == 0), err
+			},
+			feed:  func(t *Tables) func() int { return follow(t.FeedSlices()) },
+			empty: func(t *Tables) error { return t.UpsertSlice(EndpointSlice{Namespace: "n"}) },
+		}, {
 			name: "endpoints",
 			put: func(t *Tables, n, v int) error {
 				return t.UpsertEndpoint(Endpoint{ID: uint32(n), Attachment: AttachmentID{ContainerID: name[n]}, MTU: v})
@@ -122,8 +153,8 @@ func tableCases() []tableCase {
 			del:  func(t *Tables, n int) error { return t.DeleteNode(name[n]) },
 			get:  func(t *Tables) (int, <-chan struct{}, error) { return count(t.Nodes()) },
 			find: func(t *Tables, v int) (bool, error) {
-				rows, _, err := t.Nodes()
-				return len(rows) > 0 && rows[0].MTU == v && rows[0].Name == "a", err
+				row, ok, err := t.NodeByName("a")
+				return ok && row.MTU == v && row.Name == "a", err
 			},
 			feed:  func(t *Tables) func() int { return follow(t.nodes.feed()) },
 			empty: func(t *Tables) error { return t.UpsertNode(Node{MTU: 1}) },

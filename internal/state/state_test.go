@@ -3,6 +3,7 @@ package state
 import (
 	"encoding/json"
 	"net/netip"
+	"reflect"
 	"testing"
 	"time"
 )
@@ -85,12 +86,16 @@ func TestEndpointJSON(t *testing.T) {
 		ID: 7, Attachment: AttachmentID{"c1", "eth0"}, Netns: "/run/netns/x", Pod: PodRef{"ns", "pod", "uid"},
 		IPv4: netip.MustParseAddr("10.1.1.5"), MAC: MAC{2, 0, 0, 0, 0, 0xab}, HostIfName: "plc1", HostIndex: 4,
 		Bandwidth: Bandwidth{EgressRate: 1e6}, MTU: 1450, CreatedAt: time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC),
+		HostPorts: []HostPort{
+			{Protocol: ProtocolTCP, HostPort: 8080, ContainerPort: 80},
+			{HostIP: netip.MustParseAddr("fd00::1"), Protocol: ProtocolSCTP, HostPort: 9, ContainerPort: 99},
+		},
 	}
 	data, err := json.Marshal(want)
 	must(t, err)
 	var got Endpoint
 	must(t, json.Unmarshal(data, &got))
-	if got != want {
+	if !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v comes back as %+v", want, got)
 	}
 	if addrs := got.Addrs(); len(addrs) != 1 || addrs[0] != want.IPv4 {

@@ -23,6 +23,8 @@ type Tables struct {
 	identities    *table[Identity]
 	pods          *table[Pod]
 	nodeEndpoints *table[NodeEndpoints]
+	services      *table[Service]
+	slices        *table[EndpointSlice]
 }
 
 // NewTables returns empty tables.
@@ -35,8 +37,11 @@ func NewTables() (*Tables, error) {
 		identities:    newTable("identity", func(i *Identity) string { return numberKey(i.ID) }),
 		pods:          newTable("pod", func(p *Pod) string { return objectKey(p.Ref.Namespace, p.Ref.Name) }),
 		nodeEndpoints: newTable("nodeEndpoints", func(n *NodeEndpoints) string { return n.Node }),
+		services:      newTable("service", func(s *Service) string { return objectKey(s.Ref.Namespace, s.Ref.Name) }),
+		slices:        newTable("endpointSlice", func(s *EndpointSlice) string { return objectKey(s.Namespace, s.Name) }),
 	}
 	t.nodeEndpoints.equal = sameNodeEndpoints
+	t.services.equal, t.slices.equal = sameService, sameSlice
 	endpoints := t.endpoints.schema()
 	endpoints.Indexes[indexAttach] = &memdb.IndexSchema{
 		Name: indexAttach, Unique: true, Indexer: index[Endpoint]{func(e *Endpoint) string { return e.Attachment.String() }},
@@ -44,7 +49,7 @@ func NewTables() (*Tables, error) {
 	all := map[string]*memdb.TableSchema{}
 	for _, s := range []*memdb.TableSchema{
 		t.nodes.schema(), endpoints, t.policies.schema(), t.namespaces.schema(), t.identities.schema(),
-		t.pods.schema(), t.nodeEndpoints.schema(),
+		t.pods.schema(), t.nodeEndpoints.schema(), t.services.schema(), t.slices.schema(),
 	} {
 		all[s.Name] = s
 	}
@@ -54,7 +59,7 @@ func NewTables() (*Tables, error) {
 	}
 	err = errors.Join(
 		t.nodes.open(db), t.endpoints.open(db), t.policies.open(db), t.namespaces.open(db),
-		t.identities.open(db), t.pods.open(db), t.nodeEndpoints.open(db),
+		t.identities.open(db), t.pods.open(db), t.nodeEndpoints.open(db), t.services.open(db), t.slices.open(db),
 	)
 	if err != nil {
 		return nil, fmt.Errorf("create state tables: %w", err)
@@ -82,6 +87,11 @@ func (t *Tables) DeleteNode(name string) error { return t.nodes.remove(name) }
 // Nodes returns all nodes ordered by name, and a channel that is closed when
 // the table changes.
 func (t *Tables) Nodes() ([]Node, <-chan struct{}, error) { return t.nodes.all() }
+
+// NodeByName finds one node; ok is false when there is none.
+func (t *Tables) NodeByName(name string) (n Node, ok bool, err error) {
+	return t.nodes.get(indexID, name)
+}
 
 // UpsertEndpoint inserts or replaces the row with e.ID.
 func (t *Tables) UpsertEndpoint(e Endpoint) error { return t.endpoints.upsert(&e) }

@@ -1,6 +1,7 @@
 package testutil
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -15,7 +16,7 @@ import (
 // the tests left descriptors open.
 func Main(m *testing.M) int {
 	if os.Geteuid() == 0 {
-		if err := sweep(); err != nil {
+		if err := errors.Join(sweep(), sweepCgroups()); err != nil {
 			fmt.Fprintln(os.Stderr, "sweep after killed tests:", err)
 			return 1
 		}

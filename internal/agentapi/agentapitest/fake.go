@@ -43,14 +43,16 @@ type Service struct {
 	PolicyResult     []agentapi.EndpointPolicy
 	SelectorsResult  []agentapi.SelectorInfo
 	TraceResult      agentapi.TraceResult
+	ServicesResult   []agentapi.ServiceInfo
+	LBResult         agentapi.LBTables
 
 	mu    sync.Mutex
 	calls []Call
 }
 
 // Call is one call that reached the Service. Request is a CNIRequest, a
-// GCRequest, a CTFilter, a TopRequest, a TraceRequest, the map's or the pod's
-// name, or nil.
+// GCRequest, a CTFilter, a TopRequest, a TraceRequest, the name of a map, pod or
+// service, or nil.
 type Call struct {
 	Method  string
 	Request any

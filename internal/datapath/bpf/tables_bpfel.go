@@ -24,6 +24,11 @@ type TablesCounts struct {
 	CtAny    uint64
 	CtNew    uint64
 	Fragment uint64
+	Frontend uint64
+	Backend  uint64
+	Maglev   uint64
+	Affinity uint64
+	Sock     uint64
 }
 
 type TablesCtFilter struct {
@@ -127,6 +132,7 @@ const (
 	TablesMapEndpointMap    = "endpoint_map"
 	TablesMapFragmentMap    = "fragment_map"
 	TablesMapFrontendMap    = "frontend_map"
+	TablesMapGoneMap        = "gone_map"
 	TablesMapIcmpBudgetMap  = "icmp_budget_map"
 	TablesMapIdentityMap    = "identity_map"
 	TablesMapIpcacheMap     = "ipcache_map"
@@ -143,6 +149,7 @@ const (
 	TablesProgCtCollect     = "ct_collect"
 	TablesProgCtDump        = "ct_dump"
 	TablesProgCtFlush       = "ct_flush"
+	TablesProgCtForget      = "ct_forget"
 	TablesProgTableCounts   = "table_counts"
 	TablesVarCandidates     = "candidates"
 	TablesVarConfig         = "config"
@@ -204,6 +211,7 @@ type TablesProgramSpecs struct {
 	CtCollect   *ebpf.ProgramSpec `ebpf:"ct_collect"`
 	CtDump      *ebpf.ProgramSpec `ebpf:"ct_dump"`
 	CtFlush     *ebpf.ProgramSpec `ebpf:"ct_flush"`
+	CtForget    *ebpf.ProgramSpec `ebpf:"ct_forget"`
 	TableCounts *ebpf.ProgramSpec `ebpf:"table_counts"`
 }
 
@@ -220,6 +228,7 @@ type TablesMapSpecs struct {
 	EndpointMap    *ebpf.MapSpec `ebpf:"endpoint_map"`
 	FragmentMap    *ebpf.MapSpec `ebpf:"fragment_map"`
 	FrontendMap    *ebpf.MapSpec `ebpf:"frontend_map"`
+	GoneMap        *ebpf.MapSpec `ebpf:"gone_map"`
 	IcmpBudgetMap  *ebpf.MapSpec `ebpf:"icmp_budget_map"`
 	IdentityMap    *ebpf.MapSpec `ebpf:"identity_map"`
 	IpcacheMap     *ebpf.MapSpec `ebpf:"ipcache_map"`
@@ -283,6 +292,7 @@ type TablesMaps struct {
 	EndpointMap    *ebpf.Map `ebpf:"endpoint_map"`
 	FragmentMap    *ebpf.Map `ebpf:"fragment_map"`
 	FrontendMap    *ebpf.Map `ebpf:"frontend_map"`
+	GoneMap        *ebpf.Map `ebpf:"gone_map"`
 	IcmpBudgetMap  *ebpf.Map `ebpf:"icmp_budget_map"`
 	IdentityMap    *ebpf.Map `ebpf:"identity_map"`
 	IpcacheMap     *ebpf.Map `ebpf:"ipcache_map"`
@@ -309,6 +319,7 @@ func (m *TablesMaps) Close() error {
 		m.EndpointMap,
 		m.FragmentMap,
 		m.FrontendMap,
+		m.GoneMap,
 		m.IcmpBudgetMap,
 		m.IdentityMap,
 		m.IpcacheMap,
@@ -351,6 +362,7 @@ type TablesPrograms struct {
 	CtCollect   *ebpf.Program `ebpf:"ct_collect"`
 	CtDump      *ebpf.Program `ebpf:"ct_dump"`
 	CtFlush     *ebpf.Program `ebpf:"ct_flush"`
+	CtForget    *ebpf.Program `ebpf:"ct_forget"`
 	TableCounts *ebpf.Program `ebpf:"table_counts"`
 }
 
@@ -359,6 +371,7 @@ func (p *TablesPrograms) Close() error {
 		p.CtCollect,
 		p.CtDump,
 		p.CtFlush,
+		p.CtForget,
 		p.TableCounts,
 	)
 }

@@ -44,8 +44,9 @@ type Collector struct {
 	collectors walkers
 	// deletes is held while a walk deletes: for each step of a pass, and for all of
 	// a flush, which so waits for one step at most. Taken after passes.
-	deletes  sync.Mutex
-	flushers walkers
+	deletes    sync.Mutex
+	flushers   walkers
+	forgetters walkers
 	// dumps is held during a list.
 	dumps  sync.Mutex
 	dumper *program
@@ -58,19 +59,25 @@ type Collector struct {
 	endedAt  time.Time
 	problem  error
 	counts   *Counter
+	gone     *ebpf.Map // see Forget; nil until a program needs it
 }
 
 // New returns a collector. It does no I/O. Close it after use.
 func New(cfg Config) *Collector {
 	return &Collector{
 		cfg: cfg, schedule: cfg.Schedule, interval: cfg.Schedule.First(),
-		rescheduled: make(chan struct{}, 1), collectors: walkers{}, flushers: walkers{}, stats: newStats(),
+		rescheduled: make(chan struct{}, 1), collectors: walkers{}, flushers: walkers{}, forgetters: walkers{},
+		stats: newStats(),
 	}
 }
 
 // Close unloads the programs. Call it when Run and all calls have returned.
 func (c *Collector) Close() error {
-	errs := []error{c.collectors.close(), c.flushers.close()}
+	errs := []error{c.collectors.close(), c.flushers.close(), c.forgetters.close()}
+	if c.gone != nil {
+		errs = append(errs, c.gone.Close())
+		c.gone = nil
+	}
 	if c.dumper != nil {
 		errs = append(errs, c.dumper.Close())
 		c.dumper = nil

@@ -21,7 +21,8 @@ func countable(c *bpf.TablesCounts) map[string]uint64 {
 		bpf.TablesMapEndpointMap: c.Endpoint, bpf.TablesMapIdentityMap: c.Identity,
 		bpf.TablesMapPolicyMap: c.Policy, bpf.TablesMapPortMap: c.Port,
 		bpf.TablesMapCtTcpMap: c.CtTcp, bpf.TablesMapCtAnyMap: c.CtAny, bpf.TablesMapCtNewMap: c.CtNew,
-		bpf.TablesMapFragmentMap: c.Fragment,
+		bpf.TablesMapFragmentMap: c.Fragment, bpf.TablesMapFrontendMap: c.Frontend, bpf.TablesMapBackendMap: c.Backend,
+		bpf.TablesMapMaglevMap: c.Maglev, bpf.TablesMapAffinityMap: c.Affinity, bpf.TablesMapSockMap: c.Sock,
 	}
 }
 

@@ -21,7 +21,7 @@ func (c *Collector) Flush(ctx context.Context, filter agentapi.CTFilter) (agenta
 	c.deletes.Lock()
 	defer c.deletes.Unlock()
 	for _, o := range c.cfg.Tables.outers() {
-		n, err := c.flushTable(ctx, o, compiled)
+		n, err := c.deleteFrom(ctx, o, c.flushers, bpf.TablesProgCtFlush, compiled)
 		out.Deleted += n
 		if err != nil {
 			return out, err
@@ -30,15 +30,15 @@ func (c *Collector) Flush(ctx context.Context, filter agentapi.CTFilter) (agenta
 	return out, nil
 }
 
-// flushTable has programs of its own: those of the collector may be in the middle
-// of a pass.
-func (c *Collector) flushTable(ctx context.Context, o outer, filter bpf.TablesCtFilter) (deleted int, err error) {
+// deleteFrom walks one table with a program of its own: those of the collector may
+// be in the middle of a pass.
+func (c *Collector) deleteFrom(ctx context.Context, o outer, programs walkers, name string, filter bpf.TablesCtFilter) (deleted int, err error) {
 	t, err := o.current()
 	if err != nil {
 		return 0, err
 	}
 	defer func() { _ = t.Close() }()
-	p, err := c.flushers.of(bpf.TablesProgCtFlush, t, c.cfg.Tables.Settings, c.stride)
+	p, err := c.walker(programs, name, t)
 	if err != nil {
 		return 0, err
 	}

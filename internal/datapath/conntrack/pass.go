@@ -139,7 +139,7 @@ func (c *Collector) prepare() ([]prepared, error) {
 			p.err = err
 		} else {
 			p.table = t
-			p.walker, p.err = c.collectors.of(bpf.TablesProgCtCollect, t, c.cfg.Tables.Settings, c.stride)
+			p.walker, p.err = c.walker(c.collectors, bpf.TablesProgCtCollect, t)
 		}
 		out = append(out, p)
 	}

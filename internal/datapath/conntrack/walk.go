@@ -37,7 +37,7 @@ func load(name string, spec *ebpf.CollectionSpec, uses map[string]*ebpf.Map) (*p
 }
 
 // loadWalker loads a program that walks t and deletes entries of it.
-func loadWalker(name string, t table, settings *ebpf.Map, stride uint32) (*program, error) {
+func loadWalker(name string, t table, settings, gone *ebpf.Map, stride uint32) (*program, error) {
 	spec, err := loadSpec(stride)
 	if err != nil {
 		return nil, err
@@ -45,7 +45,7 @@ func loadWalker(name string, t table, settings *ebpf.Map, stride uint32) (*progr
 	walked := spec.Maps[bpf.TablesMapWalkedMap]
 	walked.Type, walked.MaxEntries, walked.Flags = t.Type(), t.MaxEntries(), t.Flags()
 	p, err := load(name, spec, map[string]*ebpf.Map{
-		bpf.TablesMapWalkedMap: t.Map, bpf.TablesMapSettingsMap: settings,
+		bpf.TablesMapWalkedMap: t.Map, bpf.TablesMapSettingsMap: settings, bpf.TablesMapGoneMap: gone,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("conntrack table %s: %w", t.name, err)
@@ -57,9 +57,9 @@ func loadWalker(name string, t table, settings *ebpf.Map, stride uint32) (*progr
 // walkers are the programs of one name, by the name of the table that they are for.
 type walkers map[string]*program
 
-// of returns the program for the table, loaded anew when the table is another one
-// than before.
-func (w walkers) of(name string, t table, settings *ebpf.Map, stride uint32) (*program, error) {
+// walker returns the program of that name for the table, loaded anew when the
+// table is another one than before.
+func (c *Collector) walker(w walkers, name string, t table) (*program, error) {
 	if p := w[t.name]; p != nil {
 		if p.table == t.id {
 			return p, nil
@@ -69,7 +69,10 @@ func (w walkers) of(name string, t table, settings *ebpf.Map, stride uint32) (*p
 			return nil, err
 		}
 	}
-	p, err := loadWalker(name, t, settings, stride)
+	if err := c.openGone(); err != nil {
+		return nil, err
+	}
+	p, err := loadWalker(name, t, c.cfg.Tables.Settings, c.gone, c.stride)
 	if err != nil {
 		return nil, err
 	}

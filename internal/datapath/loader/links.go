@@ -35,10 +35,12 @@ func keyOfPin(name string) LinkKey {
 	return LinkKey{Device: strings.ReplaceAll(device, "%", "."), Program: program}
 }
 
-// Links keeps programs attached to devices: through pinned tcx links, but to_pod
-// as a filter of the device's clsact queue, which goes with the device and is
-// attached without waiting for the kernel. It implements reconcile.Ops; the value of a row is the index of its device, so that a
-// device which was made anew under its old name is seen as another one.
+// Links keeps programs attached to devices and to the node's cgroup: through
+// pinned links, but to_pod as a filter of the device's clsact queue, which goes
+// with the device and is attached without waiting for the kernel. It implements
+// reconcile.Ops; the value of a row is the index of its device, or the cgroup's
+// id, so that a device which was made anew under its old name is seen as another
+// one.
 type Links struct{ l *Loader }
 
 // Links returns the operations on the loader's links.
@@ -137,7 +139,7 @@ func (o Links) ensure(key LinkKey, ifindex int) (changed bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("inspect link %s: %w", key.pin(), err)
 	}
-	if tcx := info.TCX(); tcx == nil || int(tcx.Ifindex) != ifindex {
+	if placeOf(info) != ifindex {
 		// Its device is gone; the name belongs to another one now.
 		if err = pinned.Unpin(); err != nil {
 			return false, fmt.Errorf("unpin stale link %s: %w", key.pin(), err)
@@ -154,16 +156,29 @@ func (o Links) ensure(key LinkKey, ifindex int) (changed bool, err error) {
 	return true, nil
 }
 
-func (o Links) attach(key LinkKey, ifindex int, prog *ebpf.Program) error {
-	attach := ebpf.AttachTCXIngress
-	if strings.HasPrefix(key.Program, "to_") {
-		attach = ebpf.AttachTCXEgress
+// placeOf returns where the link's program runs, as the value of a row names it;
+// 0 when the device or cgroup is gone.
+func placeOf(info *link.Info) int {
+	if tcx := info.TCX(); tcx != nil {
+		return int(tcx.Ifindex)
 	}
-	l, err := link.AttachTCX(link.TCXOptions{
-		Interface: ifindex, Program: prog, Attach: attach, Anchor: link.Head(),
-	})
+	if cg := info.Cgroup(); cg != nil {
+		return int(cg.CgroupId)
+	}
+	return 0
+}
+
+func (o Links) attach(key LinkKey, ifindex int, prog *ebpf.Program) error {
+	var l link.Link
+	var err error
+	hook, ofSocket := socketHooks()[key.Program]
+	if ofSocket {
+		l, err = o.l.linkCgroup(prog, hook, ifindex)
+	} else {
+		l, err = linkDevice(key, ifindex, prog)
+	}
 	if err != nil {
-		if _, devErr := net.InterfaceByIndex(ifindex); devErr != nil {
+		if _, devErr := net.InterfaceByIndex(ifindex); devErr != nil && !ofSocket {
 			return fmt.Errorf("attach %s to %s (index %d): %w", key.Program, key.Device, ifindex, ErrNoDevice)
 		}
 		return fmt.Errorf("attach %s to %s: %w", key.Program, key.Device, err)
@@ -173,6 +188,16 @@ func (o Links) attach(key LinkKey, ifindex int, prog *ebpf.Program) error {
 		return fmt.Errorf("attach %s to %s: %w", key.Program, key.Device, err)
 	}
 	return nil
+}
+
+func linkDevice(key LinkKey, ifindex int, prog *ebpf.Program) (link.Link, error) {
+	attach := ebpf.AttachTCXIngress
+	if strings.HasPrefix(key.Program, "to_") {
+		attach = ebpf.AttachTCXEgress
+	}
+	return link.AttachTCX(link.TCXOptions{
+		Interface: ifindex, Program: prog, Attach: attach, Anchor: link.Head(),
+	})
 }
 
 // Count returns the number of attachments of each program.

@@ -1,6 +1,7 @@
 package loader
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
@@ -37,7 +38,8 @@ type Loader struct {
 	maps     map[string]*Map
 	programs map[string]*ebpf.Program
 	entries  map[string]uint32
-	running  bool // links were pinned already when it was opened
+	running  bool    // links were pinned already when it was opened
+	cgroup   *cgroup // where sockets are balanced; nil: nowhere
 }
 
 // Sizes are the entries that tables are made with, by the name of their map;
@@ -70,6 +72,9 @@ func Open(bpfRoot string, cfg abi.CConfig, sizes Sizes) (*Loader, error) {
 	objects := []func() (*ebpf.CollectionSpec, error){bpf.LoadPod, bpf.LoadNetdev}
 	if cfg.Tunnel != 0 {
 		objects = append(objects, bpf.LoadOverlay)
+	}
+	if cfg.Services != 0 {
+		objects = append(objects, bpf.LoadSock)
 	}
 	for _, load := range objects {
 		if err := l.load(load, cfg); err != nil {
@@ -106,6 +111,9 @@ func (l *Loader) load(loadSpec func() (*ebpf.CollectionSpec, error), cfg abi.CCo
 	for name, ms := range spec.Maps {
 		if ms.Name == "" || ms.Name[0] == '.' || name[0] == '.' {
 			continue // .rodata belongs to the program
+		}
+		if name == bpf.PodMapMaglevMap && cfg.MaglevSize > 0 {
+			ms.InnerMap.ValueSize = cfg.MaglevSize * uint32(binary.Size(cfg.MaglevSize))
 		}
 		if n := l.entries[name]; n != 0 {
 			ms.InnerMap.MaxEntries = n
@@ -193,7 +201,7 @@ func (l *Loader) Programs() []string { return slices.Sorted(maps.Keys(l.programs
 
 // Close lets go of all descriptors. What is pinned stays and keeps running.
 func (l *Loader) Close() error {
-	var errs []error
+	errs := []error{l.cgroup.close()}
 	for _, p := range l.programs {
 		errs = append(errs, p.Close())
 	}

@@ -16,6 +16,7 @@ func TestPinNames(t *testing.T) {
 		{LinkKey{"plc01234567", FromPod}, "plc01234567:from_pod"},
 		{LinkKey{"eth0.5", ToNetdev}, "eth0%5:to_netdev"},
 		{LinkKey{"placid_vxlan", FromOverlay}, "placid_vxlan:from_overlay"},
+		{LinkKey{CgroupDevice, SockConnect4}, "cgroup:sock_connect4"},
 	} {
 		if got := tc.key.pin(); got != tc.pin || strings.ContainsAny(got, "./") {
 			t.Errorf("pin of %+v is %q, want %q", tc.key, got, tc.pin)

@@ -3,12 +3,16 @@
 # overlay of the machine's file system, with its own bpffs, containerd and
 # kubelet.
 
-# node_enter NODE COMMAND...: in all of the node's namespaces.
+# node_enter NODE COMMAND...: in all of the node's namespaces, and its cgroups:
+# what runs there is a process of the node.
 node_enter() {
-  local pid
-  pid=$(node_value "$1" pid)
+  local node=$1 pid
+  pid=$(node_value "$node" pid)
   shift
-  nsenter -t "$pid" -m -p -n -C -u -r -- env "PATH=/opt/placid-lab/bin:$PATH" "$@"
+  (
+    cgroups_join "$node" "$(cgroups_leaf)"
+    exec nsenter -t "$pid" -m -p -n -C -u -r -- env "PATH=/opt/placid-lab/bin:$PATH" "$@"
+  )
 }
 
 # node_background NODE NAME COMMAND...: the same, in the node's cgroups, with its

@@ -46,6 +46,18 @@ placid_config_patch() {
   echo '}}'
 }
 
+# placid_defaults KEY=VALUE...: the lab's own settings, a line each, for what these
+# leave open. The API server is not reached at the address of its Service by those
+# that serve Services. Pod CIDRs of Node objects come from a range that only
+# Kubernetes knows.
+placid_defaults() {
+  local given=" $* "
+  [[ $given == *" k8s-api-server="* ]] || echo "k8s-api-server=$LAB_API_URL"
+  [[ $given == *" ipam=kubernetes "* ]] || return 0
+  [[ $given == *" ipv4-native-routing-cidr="* ]] || echo "ipv4-native-routing-cidr=${LAB_POD_CIDRS%,*}"
+  [[ $given == *" ipv6-native-routing-cidr="* ]] || echo "ipv6-native-routing-cidr=${LAB_POD_CIDRS#*,}"
+}
+
 # placid_apply KEY=VALUE...: the manifests, with keys of the configuration changed.
 # The configuration is there before the first agent starts.
 placid_apply() {
