@@ -11,6 +11,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 
+	"github.com/placid-net/placid/internal/datapath/loader"
 	"github.com/placid-net/placid/internal/loadbalance"
 	"github.com/placid-net/placid/internal/state"
 	"github.com/placid-net/placid/internal/testutil"
@@ -62,7 +63,8 @@ func addAddr(t *testing.T, h *netlink.Handle, prefix string) {
 	}
 }
 
-// openNode opens the datapath of the node, as an agent does that starts.
+// openNode opens what services need of the datapath of a node, as an agent does
+// that starts.
 func openNode(t *testing.T, ns *testutil.Netns, cfg Config) *Datapath {
 	t.Helper()
 	tables, err := state.NewTables()
@@ -70,11 +72,20 @@ func openNode(t *testing.T, ns *testutil.Netns, cfg Config) *Datapath {
 		t.Fatal(err)
 	}
 	d := New(cfg, tables)
-	ns.Do(t, func() { err = d.Open() })
 	t.Cleanup(func() { _ = d.Close() })
+	ns.Do(t, func() {
+		err = firstError(d.openDevices, d.readNodeAddrs, func() error {
+			d.node.translation, err = openTranslation(cfg)
+			return err
+		}, func() error {
+			d.loader, err = loader.Open(cfg.BPFRoot, d.node.constants(), cfg.Tables.sizes())
+			return err
+		}, d.openConntrack)
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	d.openServices()
 	return d
 }
 
@@ -116,15 +127,15 @@ func TestServicesOfNode(t *testing.T) {
 	if c := d.node.constants(); c.Services != 1 || c.NatPorts == 0 || c.HostNetns == 0 || c.Masquerade4 != 1 || c.MaglevSize != 251 {
 		t.Errorf("constants are %+v", c)
 	}
-	if err := d.loader.Commit(); err != nil {
+	if err = d.loader.Commit(); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.Close(); err != nil {
+	if err = d.Close(); err != nil {
 		t.Fatal(err)
 	}
 	next := openNode(t, ns, cfg)
-	if n, err := next.SyncServices([]loadbalance.Port{p}, []netip.Addr{address}); n != 0 || err != nil {
-		t.Errorf("the next agent changed %d rows: %v", n, err)
+	if n, syncErr := next.SyncServices([]loadbalance.Port{p}, []netip.Addr{address}); n != 0 || syncErr != nil {
+		t.Errorf("the next agent changed %d rows: %v", n, syncErr)
 	}
 	after, err := next.InspectServices()
 	if err != nil || fmt.Sprint(after) != fmt.Sprint(before) {

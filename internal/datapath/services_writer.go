@@ -72,6 +72,7 @@ type serviceWriter struct {
 
 	desired   map[loadbalance.PortKey]*loadbalance.Port
 	addresses map[netip.Addr]bool // whether its row is in the kernel
+	homeless  int                 // addresses that the log was told of: their rows have no room
 	refused   map[loadbalance.PortKey]*refusedPort
 	ages      uint64 // refusals, ever
 	freed     bool   // rows were freed since refused ports were last tried
@@ -291,9 +292,12 @@ func (w *serviceWriter) openAddresses(addresses []netip.Addr) error {
 		w.addresses[a] = true
 		w.putFrontend(addressKey(a), closedFrontend(), nil)
 	}
-	if left > 0 {
+	if left > 0 && left != w.homeless {
 		w.cfg.log.Warn("no room for addresses of services: ports of them that no service has are not refused there; raise bpf-lb-service-map-max",
 			"addresses", left, "table", FrontendMap, "free", max(0, w.free()[inFrontends]))
+	}
+	if left > 0 {
+		w.homeless = left
 	}
 	return w.flushIfLarge()
 }
