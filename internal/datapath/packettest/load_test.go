@@ -12,11 +12,16 @@ import (
 func TestObjectsLoad(t *testing.T) {
 	requireDatapath(t)
 	for _, o := range []options{
-		{}, {underlay6: true}, {tunnel: true}, {tunnel: true, underlay6: true},
+		{},
+		{underlay6: true},
+		{tunnel: true},
+		{tunnel: true, underlay6: true},
+		{services: true},
+		{services: true, tunnel: true},
 	} {
 		l, err := loader.Open(testutil.BPFFS(t), config(o, 1), nil)
 		if err != nil {
-			t.Errorf("tunnel=%t underlay6=%t: %+v", o.tunnel, o.underlay6, err)
+			t.Errorf("tunnel=%t underlay6=%t services=%t: %+v", o.tunnel, o.underlay6, o.services, err)
 			continue
 		}
 		for _, name := range l.Programs() {
@@ -32,8 +37,8 @@ func TestObjectsLoad(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%s: %v", name, err)
 			}
-			t.Logf("tunnel=%-5t underlay6=%-5t %-12s %6d instructions verified, %d in the program",
-				o.tunnel, o.underlay6, name, verified, len(ins))
+			t.Logf("tunnel=%-5t underlay6=%-5t services=%-5t %-12s %6d instructions verified, %d in the program",
+				o.tunnel, o.underlay6, o.services, name, verified, len(ins))
 		}
 		if err := l.Close(); err != nil {
 			t.Error(err)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -158,13 +159,18 @@ func newNode(t testing.TB, o options) *node {
 	n.fillTables(t)
 	n.watched = newWatched(t, n)
 	n.cut = map[string]*ebpf.Program{}
-	for _, name := range n.loader.Programs() {
+	for _, name := range n.programs() {
 		n.cut[name] = prelude(t, n, name, cutTail())
 	}
 	if o.tunnel {
 		n.tunnelled = prelude(t, n, loader.FromOverlay, setTunnelKey(tunnelKey{id: vni, remote: farEnd(o.underlay6)}))
 	}
 	return n
+}
+
+// programs are those that packets pass. Others are for sockets.
+func (n *node) programs() []string {
+	return slices.DeleteFunc(n.loader.Programs(), func(name string) bool { return n.loader.Program(name).Type() != ebpf.SchedCLS })
 }
 
 func (n *node) addPair(t testing.TB, h *netlink.Handle, name string, mac net.HardwareAddr) {
