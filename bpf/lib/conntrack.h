@@ -522,7 +522,7 @@ static __noinline struct ct_entry *ct_settle(struct __sk_buff *ctx, struct scrat
 	if (flags & CT_DEAD)
 		return NULL;
 	e = ct_known(s, &embryonic);
-	if (e && ct_continues(settings, e, s)) {
+	if (e && !s->anew && ct_continues(settings, e, s)) {
 		/* Of twins, each is for the packets that it translates. */
 		if (!(ct_state(e) & CT_NAT) != !s->translated) {
 			*reason = DROP_NAT_CONFLICT;

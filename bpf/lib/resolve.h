@@ -25,6 +25,7 @@ static __always_inline void resolve_plain(struct scratch *s)
 	s->nat.port[1] = s->packet.dport;
 	s->translated = false;
 	s->masqueraded = false;
+	s->anew = false;
 	s->related = false;
 	s->portless = false;
 }
@@ -35,21 +36,28 @@ static __always_inline bool in_cluster(const struct end *end, const union addr *
 	return end->here || end->identity != IDENTITY_WORLD || ipcache_lookup(addr);
 }
 
-/* Choose a backend, if the packet asks for a service. Returns why it gets none. */
-static __always_inline enum reason resolve_service(struct scratch *s)
+/*
+ * Choose a backend, if the packet asks for a service. Returns why it gets none.
+ * Not inlined, so that the verifier walks it once.
+ */
+__noinline int resolve_service(struct scratch *s)
 {
-	const struct packet *p = &s->packet;
-	struct service_query q = {
-		.frontend = { .addr = p->dst, .port = p->dport, .proto = p->l4_proto },
-		.client = { .client = p->src },
-		.source = p->src,
-		.sport = p->sport,
-		.ip4 = p->version == 4,
-	};
-	struct frontend *f = frontend_lookup(&q.frontend);
+	struct service_query q = {};
+	const struct packet *p;
 	enum reason reason;
+	struct frontend *f;
 	struct backend *b;
 
+	if (!s)
+		return DROP_INVALID_PACKET;
+	p = &s->packet;
+	q.frontend.addr = p->dst;
+	q.frontend.port = p->dport;
+	q.frontend.proto = p->l4_proto;
+	q.client.client = q.source = p->src;
+	q.sport = p->sport;
+	q.ip4 = p->version == 4;
+	f = frontend_lookup(&q.frontend);
 	if (!f)
 		return REASON_FORWARDED;
 	q.scope = in_cluster(&s->src, &p->src) ? SCOPE_CLUSTER : SCOPE_OUTSIDE;
@@ -99,21 +107,46 @@ static __always_inline void masquerade(struct scratch *s)
 	s->translated = true;
 }
 
-/* What the entry of the packet's flow says, if it goes on. */
-static __always_inline bool resolve_known(struct scratch *s)
+/*
+ * Whether a flow is so young that it need not keep its backend: a question over
+ * UDP, or a connection that nobody answered. Its client may mean another one by
+ * now, from the same port.
+ */
+static __always_inline bool is_young(const struct scratch *s, __u32 flags)
+{
+	if (!(flags & CT_SERVICE) || (flags & CT_ORIGIN) != s->flow.side || flags & CT_ASSURED)
+		return false;
+	return s->packet.l4_proto == IPPROTO_UDP ||
+	       (is_opening(&s->packet) && !(flags & CT_REPLIED));
+}
+
+/*
+ * What the entry of the packet's flow says, if it goes on. One that need not
+ * keep its backend gets who serves now, and begins again if that is another one.
+ */
+static __always_inline bool resolve_known(struct scratch *s, enum reason *reason)
 {
 	const struct settings *settings = settings_get();
 	bool embryonic;
 	struct ct_entry *e = ct_known(s, &embryonic);
 	__u32 flags;
 
+	*reason = REASON_FORWARDED;
 	if (!e || !settings || !ct_continues(settings, e, s))
 		return false;
 	flags = ct_state(e);
-	if (flags & CT_NAT && nat_side(flags) == s->flow.side) {
-		s->nat = e->nat;
-		s->translated = true;
+	if (!(flags & CT_NAT) || nat_side(flags) != s->flow.side)
+		return true;
+	if (is_young(s, flags)) {
+		*reason = resolve_service(s);
+		if (*reason)
+			return false;
+		s->anew = s->nat.backend != e->nat.backend;
+		if (s->anew)
+			return false;
 	}
+	s->nat = e->nat;
+	s->translated = true;
 	return true;
 }
 
@@ -126,7 +159,7 @@ __noinline int resolve(struct __sk_buff *ctx, struct scratch *s, enum hook hook,
 		       const struct endpoint *target)
 {
 	bool pod = target && !(target->flags & ENDPOINT_HOST), known = false;
-	enum reason reason;
+	enum reason reason = REASON_FORWARDED;
 	struct packet *p;
 
 	if (!s)
@@ -149,15 +182,14 @@ __noinline int resolve(struct __sk_buff *ctx, struct scratch *s, enum hook hook,
 			flow_of(p, &s->flow);
 			s->absent = false;
 		}
-		known = resolve_known(s);
+		known = resolve_known(s, &reason);
 	}
 	/* What the node's own stack serves on a port of its own began with a packet that asked. */
-	if (!known && !pod && config.services &&
-	    (!target || p->l4_proto != IPPROTO_TCP || is_opening(p))) {
+	if (!known && !s->anew && !reason && !pod && config.services &&
+	    (!target || p->l4_proto != IPPROTO_TCP || is_opening(p)))
 		reason = resolve_service(s);
-		if (reason)
-			return reason;
-	}
+	if (reason)
+		return reason;
 	if (s->translated)
 		target = table_lookup(&endpoint_map, &s->nat.addr[1]);
 	identify(&s->dst, target, &s->nat.addr[1]);

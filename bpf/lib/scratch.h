@@ -61,6 +61,7 @@ struct scratch {
 	struct ct_nat nat; /* what the packet gets; without translation its own ends */
 	bool translated;
 	bool masqueraded; /* with a source port that is still to be found */
+	bool anew; /* the flow begins again, with another backend */
 	bool related; /* an ICMP error of a flow that is known */
 	bool portless; /* a fragment whose first was not seen */
 	struct flow flow;

@@ -104,7 +104,7 @@ __noinline int answer_from_host_slow(struct __sk_buff *ctx, struct scratch *s, e
 			flow_of(&s->packet, &s->flow);
 			s->absent = false;
 		}
-		resolve_known(s);
+		resolve_known(s, &reason);
 	}
 	if (!s->translated)
 		return REASON_FORWARDED;

@@ -121,7 +121,7 @@ func (l *lab) testBeyond(t *testing.T, c cast, f family, outsideURL string) {
 		})
 		l.run(t, "pod on "+p.node.name+" to a host outside and back", func(t *testing.T) {
 			lossless(t, "ping from the pod", l.in(t, p, ping(l.outside.addrs[f])...))
-			wantClient(t, l.in(t, p, curl(outsideURL)...), p.addrs[f])
+			wantClient(t, l.in(t, p, curl(outsideURL)...), p.node.addrs[f]) // masqueraded
 			lossless(t, "ping from outside", l.on(t, l.outside, ping(p.addrs[f])...))
 			wantClient(t, l.on(t, l.outside, curl(url("http", p.addrs[f], httpPort, "/clientip"))...), l.outside.addrs[f])
 		})

@@ -106,7 +106,7 @@ func Start(ctx context.Context, spec Spec, log *slog.Logger) (*Node, error) {
 
 // timeouts are the agent's defaults.
 func timeouts() datapath.Timeouts {
-	return datapath.Timeouts{TCP: 8000 * time.Second, TCPSyn: time.Minute, TCPFin: 10 * time.Second, Any: time.Minute}
+	return datapath.DefaultTimeouts()
 }
 
 func (n *Node) waitReady(ctx context.Context) error {

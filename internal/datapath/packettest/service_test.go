@@ -58,6 +58,7 @@ func TestServices(t *testing.T) {
 		{"AnswersAfterAnEpoch", testAnswersAfterAnEpoch},
 		{"Conflict", testConflict},
 		{"PortReused", testPortReused},
+		{"QuestionsMoveOn", testQuestionsMoveOn},
 	}.run(t, withServices())
 }
 
@@ -458,4 +459,31 @@ func testPortReused(t *testing.T, n *node) {
 	n.serve(t, asked.b, served{proto: overTCP, cluster: []netip.AddrPort{at(podC.ip4, 9090)}})
 	real.b = at(podC.ip4, 9090)
 	n.translates(t, asked, real)
+}
+
+// A question over UDP, and a connection that nobody answered, go to who serves
+// now, though the port was used a moment ago. What is a conversation stays.
+func testQuestionsMoveOn(t *testing.T, n *node) {
+	for _, proto := range []layers.IPProtocol{overUDP, overTCP} {
+		n.noServices(t)
+		asked := talk{proto, at(podA.ip4, 40000), at(vip4, 53)}
+		before := talk{proto, asked.a, at(podB.ip4, 5353)}
+		after := talk{proto, asked.a, at(podC.ip4, 5353)}
+		move := func(b netip.AddrPort, id uint32) {
+			n.serve(t, asked.b, served{proto: proto, cluster: []netip.AddrPort{b}})
+			value := abi.CBackend{Addr: abi.CAddr{B: b.Addr().As16()}, Port: wirePort(b.Port()), Id: id}
+			n.put(t, "backend_map", &abi.CBackendKey{List: 20}, &value)
+		}
+		move(before.b, 1)
+		n.becomes(t, "a question", asked.says(t, n, "S"), before.onward(t, n, "S", false, true))
+		move(after.b, 2)
+		n.becomes(t, "the next question", asked.says(t, n, "S"), after.onward(t, n, "S", false, true))
+		n.becomes(t, "its answer", after.answers(t, n, "SA"), asked.onward(t, n, "SA", true, true))
+		if proto == overUDP {
+			n.becomes(t, "a late answer to the first", before.answers(t, n, ""), asked.onward(t, n, "", true, true))
+		}
+		n.becomes(t, "the conversation", asked.says(t, n, "A"), after.onward(t, n, "A", false, true))
+		move(before.b, 1)
+		n.becomes(t, "the conversation goes on", asked.says(t, n, "A"), after.onward(t, n, "A", false, true))
+	}
 }
