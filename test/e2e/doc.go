@@ -1,9 +1,10 @@
 // Package e2e tests Placid in a real Kubernetes: the labs of test/lab, with
 // kubelets, containerd and pods. `make test-cluster` runs it; it needs root and
-// takes about seven minutes.
+// takes about ten minutes.
 //
-// Two labs run side by side, one a routing mode and IPAM mode; their tests go in
-// a fixed order, because the later ones restart agents and take Placid away.
+// Three labs run side by side: one a routing mode and IPAM mode, and one for
+// Services; their tests go in a fixed order, because the later ones restart
+// agents and take Placid away.
 // With KEEP_LAB=1 the labs stay up when the tests end: see `test/lab/lab list`.
 // With USE_LAB=NAME the tests run in a lab that is up: to work on one of them.
 //
