@@ -39,6 +39,8 @@ lint: ## run all linters on Go, C and shell
 	clang-format --dry-run -Werror $(C_FILES)
 	tools/shell-scripts.sh | xargs shellcheck --external-sources --source-path=SCRIPTDIR
 
+# Here no test is skipped, also none of test-unit's.
+test: export REQUIRE_ALL := 1
 test: lint check-generate lab-build test-unit test-datapath test-cluster ## run everything, as CI does
 
 test-unit: ## test the packages that need no root

@@ -4,6 +4,11 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+if (($# > 0)); then
+  echo "check-generate.sh: takes no arguments, but got: $*" >&2
+  exit 2
+fi
+
 sums() {
   find internal/datapath bench/internal api deploy/crd -type f \
     \( -name '*_bpfel.go' -o -name '*_bpfel.o' -o -name 'zz_generated*.go' -o -path 'deploy/crd/*.yaml' \) \

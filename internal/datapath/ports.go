@@ -62,10 +62,10 @@ func (w *policyWriter) addPorts(ctx context.Context, lists map[policy.PortsID][]
 }
 
 func (w *policyWriter) putRecords(ctx context.Context, keys []uint64, records []abi.CPortList) error {
-	for i := len(keys) - 1; i >= 0; i-- {
-		if err := w.ports.Update(ctx, keys[i], records[i]); err != nil {
-			for _, key := range keys[i+1:] {
-				_ = w.ports.Delete(ctx, key) // takes room from others only
+	for i, key := range slices.Backward(keys) {
+		if err := w.ports.Update(ctx, key, records[i]); err != nil {
+			for _, later := range keys[i+1:] {
+				_ = w.ports.Delete(ctx, later) // takes room from others only
 			}
 			if errors.Is(err, unix.E2BIG) || errors.Is(err, unix.ENOMEM) {
 				err = fmt.Errorf("%w: %w", ErrNoRoom, err)

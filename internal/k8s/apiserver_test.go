@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -20,13 +19,13 @@ import (
 
 	"github.com/placid-net/placid/api/v1alpha1"
 	"github.com/placid-net/placid/internal/state"
+	"github.com/placid-net/placid/internal/testutil"
 )
 
-// startAPIServer runs a real kube-apiserver with etcd, or skips: the binaries
-// are in KUBEBUILDER_ASSETS, or where the lab keeps them.
+// startAPIServer runs a real kube-apiserver with etcd.
 func startAPIServer(t *testing.T) *rest.Config {
 	t.Helper()
-	env := &envtest.Environment{BinaryAssetsDirectory: apiServerBinaries(t), ControlPlaneStartTimeout: 2 * time.Minute}
+	env := &envtest.Environment{BinaryAssetsDirectory: testutil.APIServerBinaries(t), ControlPlaneStartTimeout: 2 * time.Minute}
 	rc, err := env.Start()
 	must(t, err)
 	t.Cleanup(func() {
@@ -36,30 +35,6 @@ func startAPIServer(t *testing.T) *rest.Config {
 	})
 	rc.QPS, rc.Burst = 500, 500
 	return rc
-}
-
-func apiServerBinaries(t *testing.T) string {
-	t.Helper()
-	if dir := os.Getenv("KUBEBUILDER_ASSETS"); dir != "" {
-		return dir
-	}
-	lab := os.Getenv("PLACID_LAB_CACHE")
-	if lab == "" {
-		home, err := os.UserHomeDir()
-		if err != nil {
-			t.Skipf("no home directory to look for the lab's binaries in: %v", err)
-		}
-		lab = filepath.Join(home, ".cache", "placid-lab")
-	}
-	found, err := filepath.Glob(filepath.Join(lab, "bin-*", "kube-apiserver"))
-	must(t, err)
-	for _, f := range found {
-		if _, err := os.Stat(filepath.Join(filepath.Dir(f), "etcd")); err == nil {
-			return filepath.Dir(f)
-		}
-	}
-	t.Skip("no kube-apiserver and etcd in KUBEBUILDER_ASSETS or the lab's cache; `make lab-build` makes them")
-	return ""
 }
 
 func must(t *testing.T, err error) {
@@ -76,7 +51,7 @@ func TestAgainstARealAPIServer(t *testing.T) {
 	kube, err := kubernetes.NewForConfig(rc)
 	must(t, err)
 	ctx := t.Context()
-	node, err := kube.CoreV1().Nodes().Create(ctx, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "me"}}, metav1.CreateOptions{})
+	node, err := kube.CoreV1().Nodes().Create(ctx, zoned("me", "z1"), metav1.CreateOptions{})
 	must(t, err)
 	shop := namespace("shop", map[string]string{"team": "a"})
 	_, err = kube.CoreV1().Namespaces().Create(ctx, shop, metav1.CreateOptions{})
@@ -102,7 +77,7 @@ func TestAgainstARealAPIServer(t *testing.T) {
 	tables, err := state.NewTables()
 	must(t, err)
 	log := &logBuffer{}
-	c, err := New(Config{REST: rc, NodeName: "me", Tables: tables, Log: slog.New(slog.NewTextHandler(log, nil)), Policy: true})
+	c, err := New(Config{REST: rc, NodeName: "me", Tables: tables, Log: slog.New(slog.NewTextHandler(log, nil)), Policy: true, Services: true})
 	must(t, err)
 	f := fixture{Client: c, tables: tables, log: log}
 	f.start(t)
@@ -168,6 +143,8 @@ func TestAgainstARealAPIServer(t *testing.T) {
 			t.Errorf("health %+v", h)
 		}
 	})
+
+	t.Run("services", func(t *testing.T) { servicesAtTheServer(t, f, kube) })
 
 	t.Run("event", func(t *testing.T) {
 		c.PolicyEvent("shop", "web", string(policy.UID), EventWarning, "PolicyRefused", "too many ports")

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -22,13 +20,13 @@ import (
 
 	"github.com/placid-net/placid/api/v1alpha1"
 	"github.com/placid-net/placid/internal/ipam"
+	"github.com/placid-net/placid/internal/testutil"
 )
 
-// startAPIServer runs a real kube-apiserver with etcd, or skips: the binaries
-// are in KUBEBUILDER_ASSETS, or where the lab keeps them.
+// startAPIServer runs a real kube-apiserver with etcd.
 func startAPIServer(t *testing.T) *rest.Config {
 	t.Helper()
-	env := &envtest.Environment{BinaryAssetsDirectory: apiServerBinaries(t)}
+	env := &envtest.Environment{BinaryAssetsDirectory: testutil.APIServerBinaries(t)}
 	rc, err := env.Start()
 	mustDo(t, err)
 	t.Cleanup(func() {
@@ -38,30 +36,6 @@ func startAPIServer(t *testing.T) *rest.Config {
 	})
 	rc.QPS, rc.Burst = 500, 500
 	return rc
-}
-
-func apiServerBinaries(t *testing.T) string {
-	t.Helper()
-	if dir := os.Getenv("KUBEBUILDER_ASSETS"); dir != "" {
-		return dir
-	}
-	lab := os.Getenv("PLACID_LAB_CACHE")
-	if lab == "" {
-		home, err := os.UserHomeDir()
-		if err != nil {
-			t.Skipf("no home directory to look for the lab's binaries in: %v", err)
-		}
-		lab = filepath.Join(home, ".cache", "placid-lab")
-	}
-	found, err := filepath.Glob(filepath.Join(lab, "bin-*", "kube-apiserver"))
-	mustDo(t, err)
-	for _, f := range found {
-		if _, err := os.Stat(filepath.Join(filepath.Dir(f), "etcd")); err == nil {
-			return filepath.Dir(f)
-		}
-	}
-	t.Skip("no kube-apiserver and etcd in KUBEBUILDER_ASSETS or the lab's cache; `make lab` fetches them")
-	return ""
 }
 
 // running is an operator in a goroutine.

@@ -12,7 +12,7 @@ import (
 
 // RequireEnv is the environment variable that turns a missing requirement from
 // a skip into a failure when it is "1".
-const RequireEnv = "PLACID_REQUIRE_DATAPATH"
+const RequireEnv = "REQUIRE_ALL"
 
 // RequireRoot skips the test unless it runs as root; with RequireEnv set it
 // fails.
