@@ -111,7 +111,6 @@ type Config struct {
 	CTTimeoutRegularSyn    time.Duration `key:"bpf-ct-timeout-regular-tcp-syn" default:"60s" min:"1s" max:"720h" live:"true" doc:"lifetime of half-open TCP flows"`
 	CTTimeoutServiceAny    time.Duration `key:"bpf-ct-timeout-service-any" default:"60s" min:"1s" max:"720h" live:"true" doc:"lifetime of idle non-TCP flows through a Service"`
 	CTTimeoutServiceTCP    time.Duration `key:"bpf-ct-timeout-service-tcp" default:"8000s" min:"1s" max:"720h" live:"true" doc:"lifetime of idle established TCP flows through a Service"`
-	CTTimeoutServiceGrace  time.Duration `key:"bpf-ct-timeout-service-tcp-grace" default:"60s" min:"1s" max:"720h" live:"true" doc:"how long a closing TCP flow through a Service keeps its backend for a client that uses the same port again"`
 	ConntrackGCInterval    time.Duration `key:"conntrack-gc-interval" default:"0s" unset:"0s" min:"1s" max:"24h" live:"true" doc:"how often dead conntrack entries are collected; 0s follows how many there are"`
 	ConntrackGCMaxInterval time.Duration `key:"conntrack-gc-max-interval" default:"0s" unset:"0s" min:"1s" max:"24h" live:"true" doc:"the longest time between collections when conntrack-gc-interval is 0s; 0s sets no limit of its own"`
 

@@ -289,7 +289,7 @@ func TestChecksDoNotMixLiveKeys(t *testing.T) {
 	}
 	if want := []string{
 		"bpf-ct-timeout-regular-any", "bpf-ct-timeout-regular-tcp", "bpf-ct-timeout-regular-tcp-fin", "bpf-ct-timeout-regular-tcp-syn",
-		"bpf-ct-timeout-service-any", "bpf-ct-timeout-service-tcp", "bpf-ct-timeout-service-tcp-grace",
+		"bpf-ct-timeout-service-any", "bpf-ct-timeout-service-tcp",
 		"conntrack-gc-interval", "conntrack-gc-max-interval", "policy-audit-mode",
 	}; !slices.Equal(live, want) {
 		t.Errorf("live keys are %q", live)

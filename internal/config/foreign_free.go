@@ -125,6 +125,8 @@ func freeServiceKeys() []foreignGroup {
 	return []foreignGroup{
 		{nil, "kube-proxy-replacement=true serves every kind of Service and host ports, false serves none", `
 			enable-node-port enable-host-port enable-external-ips enable-internal-traffic-policy`},
+		{nil, "a client that uses a port again asks the Service again at once, a closing connection holds no backend for it", `
+			bpf-ct-timeout-service-tcp-grace`},
 		{nil, "a Service's own settings always count", `enable-session-affinity enable-svc-source-range-check`},
 		{nil, "there is no forwarding but that of bpf-lb-mode", `bpf-lb-dsr-dispatch`},
 		{nil, "sockets that talk to a backend that is gone are always ended, in pods too", `
