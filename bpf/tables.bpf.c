@@ -10,14 +10,10 @@
  * table_counts: run by the agent itself, returns 0.
  */
 #include <linux/bpf.h>
+#include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
-#include "lib/config.h"
-/* Only what an entry means is of use here, not what packets do to it. */
-#pragma clang diagnostic push
-#pragma clang diagnostic ignored "-Wunused-function"
-#include "lib/conntrack.h"
-#pragma clang diagnostic pop
+#include "lib/entry.h"
 
 /* The kernel's own, as far as they are used here. */
 struct bpf_map {

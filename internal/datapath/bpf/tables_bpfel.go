@@ -141,7 +141,6 @@ const (
 	TablesMapNativeMap      = "native_map"
 	TablesMapPolicyMap      = "policy_map"
 	TablesMapPortMap        = "port_map"
-	TablesMapScratchMap     = "scratch_map"
 	TablesMapSettingsMap    = "settings_map"
 	TablesMapSockMap        = "sock_map"
 	TablesMapSourceRangeMap = "source_range_map"
@@ -152,7 +151,6 @@ const (
 	TablesProgCtForget      = "ct_forget"
 	TablesProgTableCounts   = "table_counts"
 	TablesVarCandidates     = "candidates"
-	TablesVarConfig         = "config"
 	TablesVarFilter         = "filter"
 	TablesVarFound          = "found"
 	TablesVarLimit          = "limit"
@@ -237,7 +235,6 @@ type TablesMapSpecs struct {
 	NativeMap      *ebpf.MapSpec `ebpf:"native_map"`
 	PolicyMap      *ebpf.MapSpec `ebpf:"policy_map"`
 	PortMap        *ebpf.MapSpec `ebpf:"port_map"`
-	ScratchMap     *ebpf.MapSpec `ebpf:"scratch_map"`
 	SettingsMap    *ebpf.MapSpec `ebpf:"settings_map"`
 	SockMap        *ebpf.MapSpec `ebpf:"sock_map"`
 	SourceRangeMap *ebpf.MapSpec `ebpf:"source_range_map"`
@@ -249,7 +246,6 @@ type TablesMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type TablesVariableSpecs struct {
 	Candidates     *ebpf.VariableSpec `ebpf:"candidates"`
-	Config         *ebpf.VariableSpec `ebpf:"config"`
 	Filter         *ebpf.VariableSpec `ebpf:"filter"`
 	Found          *ebpf.VariableSpec `ebpf:"found"`
 	Limit          *ebpf.VariableSpec `ebpf:"limit"`
@@ -301,7 +297,6 @@ type TablesMaps struct {
 	NativeMap      *ebpf.Map `ebpf:"native_map"`
 	PolicyMap      *ebpf.Map `ebpf:"policy_map"`
 	PortMap        *ebpf.Map `ebpf:"port_map"`
-	ScratchMap     *ebpf.Map `ebpf:"scratch_map"`
 	SettingsMap    *ebpf.Map `ebpf:"settings_map"`
 	SockMap        *ebpf.Map `ebpf:"sock_map"`
 	SourceRangeMap *ebpf.Map `ebpf:"source_range_map"`
@@ -328,7 +323,6 @@ func (m *TablesMaps) Close() error {
 		m.NativeMap,
 		m.PolicyMap,
 		m.PortMap,
-		m.ScratchMap,
 		m.SettingsMap,
 		m.SockMap,
 		m.SourceRangeMap,
@@ -341,7 +335,6 @@ func (m *TablesMaps) Close() error {
 // It can be passed to LoadTablesObjects or ebpf.CollectionSpec.LoadAndAssign.
 type TablesVariables struct {
 	Candidates     *ebpf.Variable `ebpf:"candidates"`
-	Config         *ebpf.Variable `ebpf:"config"`
 	Filter         *ebpf.Variable `ebpf:"filter"`
 	Found          *ebpf.Variable `ebpf:"found"`
 	Limit          *ebpf.Variable `ebpf:"limit"`
