@@ -2,8 +2,8 @@
 // kubelets, containerd and pods. `make test-cluster` runs it; it needs root and
 // takes about ten minutes.
 //
-// Three labs run side by side: one a routing mode and IPAM mode, and one for
-// Services; their tests go in a fixed order, because the later ones restart
+// A lab for Services comes first. Then two run side by side, one a routing mode
+// and IPAM mode. Their tests go in a fixed order, because the later ones restart
 // agents and take Placid away.
 // With KEEP_LAB=1 the labs stay up when the tests end: see `test/lab/lab list`.
 // With USE_LAB=NAME the tests run in a lab that is up: to work on one of them.

@@ -6,9 +6,9 @@ import (
 )
 
 // TestServices is a cluster with native routing whose pods and hosts reach each
-// other by Services.
+// other by Services. It runs before the other labs and not beside them: it counts
+// what is lost, and three clusters are more than a small machine carries.
 func TestServices(t *testing.T) {
-	t.Parallel()
 	l := startLab(t, "services", "--set", "routing-mode=native", "--set", frequentAudits, "--set", frequentCollections)
 	l.testServices(t)
 }
