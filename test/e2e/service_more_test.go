@@ -65,16 +65,16 @@ func (l *lab) testHostPorts(t *testing.T, c *serviceCast) {
 			}
 		}
 	}
-	wrong, _ := c.generator.tryWays(t, ways, c.callers)
+	wrong := c.generator.tryWays(t, ways, c.callers).wrong
 	showWrong(t, wrong)
 	l.kubectl(t, "-n", serviceSpace, "delete", "pod", "host-ports")
 	eventually(t, serviceTimeout, "the host ports are free", func() error {
-		if early, _ := c.generator.tryWays(t, gone, c.callers[:1]); len(early) > 0 {
+		if early := c.generator.tryWays(t, gone, c.callers[:1]).wrong; len(early) > 0 {
 			return errors.New(strings.Join(early, "\n"))
 		}
 		return nil
 	})
-	wrong, _ = c.generator.tryWays(t, gone, c.callers)
+	wrong = c.generator.tryWays(t, gone, c.callers).wrong
 	showWrong(t, wrong)
 }
 
@@ -107,7 +107,7 @@ func (l *lab) testMasquerade(t *testing.T, c *serviceCast) {
 			}
 		}
 	}
-	wrong, _ := c.generator.tryWays(t, ways, pods)
+	wrong := c.generator.tryWays(t, ways, pods).wrong
 	showWrong(t, wrong)
 	for i, at := range []backend{c.near, c.far} {
 		for _, f := range families {

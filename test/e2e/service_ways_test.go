@@ -159,9 +159,16 @@ func (w wayIn) judge(r loadgen.Result) error {
 	return nil
 }
 
-// tryWays lets all callers ask at once, and returns what went wrong, and for each
-// caller how often each backend answered where either of two could.
-func (g *generator) tryWays(t *testing.T, ways map[string][]wayIn, callers []caller) (wrong []string, spread map[string]map[string]int) {
+// tried is what came of ways: what went wrong, those ways by their callers, and for
+// each caller how often each backend answered where either of two could.
+type tried struct {
+	wrong  []string
+	ways   map[string][]wayIn
+	spread map[string]map[string]int
+}
+
+// tryWays lets all callers ask at once.
+func (g *generator) tryWays(t *testing.T, ways map[string][]wayIn, callers []caller) tried {
 	t.Helper()
 	asked := make([]*asking, len(callers))
 	for i, c := range callers {
@@ -171,22 +178,23 @@ func (g *generator) tryWays(t *testing.T, ways map[string][]wayIn, callers []cal
 		}
 		asked[i] = g.start(t, c, targets)
 	}
-	spread = map[string]map[string]int{}
+	out := tried{ways: map[string][]wayIn{}, spread: map[string]map[string]int{}}
 	for i, c := range callers {
-		spread[c.name] = map[string]int{}
+		out.spread[c.name] = map[string]int{}
 		for k, r := range asked[i].wait(t) {
 			w := ways[c.name][k]
 			if err := w.judge(r); err != nil {
-				wrong = append(wrong, err.Error())
+				out.wrong = append(out.wrong, err.Error())
+				out.ways[c.name] = append(out.ways[c.name], w)
 			}
 			for text, n := range r.Answers {
 				if name, _, _ := strings.Cut(text, " "); w.spread {
-					spread[c.name][name] += n
+					out.spread[c.name][name] += n
 				}
 			}
 		}
 	}
-	return wrong, spread
+	return out
 }
 
 // testWaysIn shows that every way into every Service leads where it should, with
@@ -201,10 +209,20 @@ func (l *lab) testWaysIn(t *testing.T, c *serviceCast) {
 		total += len(ways[from.name])
 	}
 	began := time.Now()
-	wrong, spread := c.generator.tryWays(t, ways, c.callers)
-	t.Logf("%d ways, %d wrong, tried in %s", total, len(wrong), time.Since(began).Round(10*time.Millisecond))
+	first := c.generator.tryWays(t, ways, c.callers)
+	t.Logf("%d ways, %d wrong, tried in %s", total, len(first.wrong), time.Since(began).Round(10*time.Millisecond))
+	wrong := first.wrong
+	// A pod that asks services by packets and backends by their own addresses from
+	// hundreds of ports may take one twice (docs/adr/0009-translation.md): it tries
+	// again from another. More than a few are something else.
+	if len(wrong) > 0 && len(wrong) <= total/100 {
+		for _, w := range wrong {
+			t.Log("tried again: ", w)
+		}
+		wrong = c.generator.tryWays(t, first.ways, c.callers).wrong
+	}
 	showWrong(t, wrong)
-	for name, n := range spread {
+	for name, n := range first.spread {
 		if n[c.near.name] == 0 || n[c.far.name] == 0 {
 			t.Errorf("of two backends %s got answers %v", name, n)
 		}
