@@ -276,6 +276,8 @@ func config(o options, overlayIndex int) abi.CConfig {
 		c.NatPortFirst, c.NatPorts = natPortFirst, natPorts
 		c.MasqueradeIp4, c.MasqueradeIp6 = c.RouterIp4, c.RouterIp6
 		c.SyncJiffies = 1 << 30 // unless state changes, twins tell each other nothing
+		c.HashSeed = hashSeed
+		c.MaglevSize, c.MaglevSeed4, c.MaglevSeed6 = maglevSize, maglevSeed().IPv4(), maglevSeed().IPv6()
 	}
 	return c
 }

@@ -50,6 +50,7 @@ func TestServices(t *testing.T) {
 		{"HostBackendFromOutside", testHostBackendFromOutside},
 		{"NobodyServes", testNobodyServes},
 		{"SourceRanges", testSourceRanges},
+		{"Choice", testChoice},
 		{"Affinity", testAffinity},
 		{"PortsRunOut", testPortsRunOut},
 		{"ErrorFromTheWay", testErrorFromTheWay},
