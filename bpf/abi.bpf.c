@@ -56,3 +56,5 @@ EXPORT(struct native_key, native_key);
 EXPORT(struct sock_key, sock_key);
 EXPORT(struct sock_entry, sock_entry);
 EXPORT(struct config, config);
+EXPORT(enum table_id, table_id);
+EXPORT(struct table_stats, table_stats);

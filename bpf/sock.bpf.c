@@ -86,17 +86,20 @@ static __always_inline long remember(__u64 cookie, const struct service_query *q
 				    .port = q->frontend.port,
 				    .service = f->service,
 				    .backend = b->id };
-	__u32 slot = TABLE_CURRENT;
-	void *table = bpf_map_lookup_elem(&sock_map, &slot);
+	void *table = table_in(&sock_map, TABLE_CURRENT);
 	struct sock_entry *known;
+	long err;
 
 	if (!table)
 		return -ENOMEM;
-	known = bpf_map_lookup_elem(table, &key);
+	known = table_lookup_both(&sock_map, &key);
 	if (known && addr_equal(&known->addr, &entry.addr) && known->port == entry.port &&
 	    known->service == entry.service && known->backend == entry.backend)
 		return 0;
-	return bpf_map_update_elem(table, &key, &entry, BPF_ANY);
+	err = bpf_map_update_elem(table, &key, &entry, BPF_ANY);
+	if (!known || err)
+		table_count_insert(TABLE_SOCK, err);
+	return err;
 }
 
 /* A socket that connects to an address itself is to see that one, not a frontend of before. */
@@ -105,10 +108,15 @@ static __always_inline void forget(struct bpf_sock_addr *ctx, const struct servi
 	struct sock_key key = { .cookie = bpf_get_socket_cookie(ctx),
 				.addr = q->frontend.addr,
 				.port = q->frontend.port };
-	__u32 slot = TABLE_CURRENT;
-	void *table = bpf_map_lookup_elem(&sock_map, &slot);
+	struct sock_entry nothing = {};
+	void *table = table_in(&sock_map, TABLE_CURRENT);
 
-	if (table && bpf_map_lookup_elem(table, &key))
+	if (!table || !table_lookup_both(&sock_map, &key))
+		return;
+	/* What the old table has stays there: the current one says that it is void. */
+	if (table_in(&sock_map, TABLE_OLD))
+		bpf_map_update_elem(table, &key, &nothing, BPF_ANY);
+	else
 		bpf_map_delete_elem(table, &key);
 }
 
@@ -124,7 +132,7 @@ static __always_inline int refuse(int error)
  */
 static __always_inline int to_backend(struct bpf_sock_addr *ctx, bool ip6, bool connects)
 {
-	struct service_query q = { .scope = SCOPE_CLUSTER, .client = { .is_netns = 1 } };
+	struct service_query q = { .scope = SCOPE_CLUSTER, .here = 1, .client = { .is_netns = 1 } };
 	__u64 cookie, netns;
 	struct frontend *f;
 	enum reason reason;
@@ -174,8 +182,8 @@ static __always_inline int to_frontend(struct bpf_sock_addr *ctx, bool ip6)
 	key.cookie = bpf_get_socket_cookie(ctx);
 	read_addr(ctx, ip6, &key.addr);
 	key.port = ctx->user_port;
-	entry = table_lookup(&sock_map, &key);
-	if (entry)
+	entry = table_lookup_both(&sock_map, &key);
+	if (entry && entry->port)
 		write_addr(ctx, ip6, &entry->addr, entry->port);
 	return SOCK_GO_ON;
 }

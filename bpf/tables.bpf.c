@@ -7,6 +7,9 @@
  * reading: a read ends once it has its bytes, so a walk writes some now and then,
  * and no read takes long. They return 0: go on.
  *
+ * ct_move: the same, over the old one of two tables while flows move from it to
+ * the current one (docs/adr/0011-moving-tables.md). It may be run again at any time.
+ *
  * table_counts: run by the agent itself, returns 0.
  */
 #include <linux/bpf.h>
@@ -43,6 +46,14 @@ struct {
 	__uint(key_size, sizeof(struct ct_key));
 	__uint(value_size, sizeof(struct ct_entry));
 } walked_map SEC(".maps");
+
+/* Where flows move to. Replaced by the agent, which also sets its type. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1);
+	__uint(key_size, sizeof(struct ct_key));
+	__uint(value_size, sizeof(struct ct_entry));
+} target_map SEC(".maps");
 
 /* Ids of backends that are gone: ct_forget deletes the entries of their flows. */
 struct {
@@ -95,6 +106,14 @@ struct ct_totals {
 	__u64 deleted[CT_KINDS];
 };
 
+/* What became of the entries that ct_move passed. */
+struct ct_moves {
+	__u64 moved; /* by this walk */
+	__u64 present; /* in the current table already: moved before, or helped over by a packet */
+	__u64 ended; /* expired or deleted: left behind */
+	__u64 left; /* still in the old table: the current one had no room */
+};
+
 /* What a dump gives: an entry, or a pause without one. */
 struct ct_record {
 	struct ct_key key;
@@ -128,6 +147,8 @@ struct ct_record *tables_ct_record __attribute__((unused));
 /* Of one walk. The agent clears and reads them; it walks a table with one program at a time. */
 struct ct_filter filter;
 struct ct_totals totals;
+struct ct_moves moves;
+__u32 frozen; /* the table is an old one: nothing is deleted from it, only marked */
 __u64 limit; /* the most records of a dump */
 __u64 matched;
 __u32 passed;
@@ -261,11 +282,31 @@ __noinline int settle(__u32 walk)
 	return 0;
 }
 
+/*
+ * Mark an entry of an old table dead, whether it moved or not: it does not come
+ * back from there. One that moved counts where it is now.
+ */
+static __always_inline void mark_dead(const struct ct_key *key, struct ct_entry *e, __u64 state)
+{
+	if (!(state & CT_DEAD) && !(__sync_fetch_and_or(&e->state, (__u64)CT_DEAD) & CT_TERMINAL))
+		totals.deleted[kind_of(key)]++;
+}
+
+static __always_inline void write_when_due(struct seq_file *seq)
+{
+	__u8 filler = 0;
+
+	if (++passed < stride)
+		return;
+	passed = 0;
+	bpf_seq_write(seq, &filler, sizeof(filler));
+}
+
 static __always_inline int walk(struct bpf_iter__bpf_map_elem *ctx, enum ct_walk kind)
 {
 	const struct ct_key *key = ctx->key;
-	const struct ct_entry *e = ctx->value;
-	__u8 filler = 0;
+	struct ct_entry *e = ctx->value;
+	__u64 state;
 	int i;
 
 	if (!key || !e) {
@@ -273,17 +314,57 @@ static __always_inline int walk(struct bpf_iter__bpf_map_elem *ctx, enum ct_walk
 			settle(kind);
 		return 0;
 	}
-	if (is_doomed(key, e, ct_state(e), kind)) {
+	state = ct_state(e);
+	if (frozen) {
+		if (is_doomed(key, e, state & ~(__u64)CT_MOVED, kind))
+			mark_dead(key, e, state);
+	} else if (is_doomed(key, e, state, kind)) {
 		if (found - settled >= CANDIDATES)
 			settle(kind);
 		candidates[found++ % CANDIDATES] = *key;
 	} else {
 		totals.alive[kind_of(key)]++;
 	}
-	if (++passed >= stride) {
-		passed = 0;
-		bpf_seq_write(ctx->meta->seq, &filler, sizeof(filler));
+	write_when_due(ctx->meta->seq);
+	return 0;
+}
+
+/* Whether the entry is not to move. One that expired is marked, so that no packet revives it. */
+static __always_inline bool stays_behind(const struct ct_key *key, struct ct_entry *e)
+{
+	const struct settings *settings = settings_get();
+	__u64 state = ct_state(e);
+
+	if (state & CT_DEAD)
+		return true;
+	return settings && is_idle(settings, key->proto, state, e->last, settings->hz) &&
+	       __sync_val_compare_and_swap(&e->state, state, state | CT_DEAD) == state;
+}
+
+SEC("iter/bpf_map_elem")
+int ct_move(struct bpf_iter__bpf_map_elem *ctx)
+{
+	struct ct_entry *e = ctx->value, copy;
+	struct ct_key *found_key = ctx->key, key;
+	long err;
+
+	if (!found_key || !e)
+		return 0;
+	key = *found_key;
+	if (stays_behind(&key, e) || ct_take(&copy, e) & CT_DEAD) {
+		moves.ended++;
+	} else {
+		err = bpf_map_update_elem(&target_map, &key, &copy, BPF_NOEXIST);
+		if (!err) {
+			moves.moved++;
+		} else if (err == -EEXIST) {
+			moves.present++;
+		} else {
+			ct_leave(e);
+			moves.left++;
+		}
 	}
+	write_when_due(ctx->meta->seq);
 	return 0;
 }
 

@@ -29,13 +29,41 @@
 #include "policy.h"
 #include "settings.h"
 
-#define EEXIST 17
-
-/* Add flags to what state was a moment ago. One that another CPU ended stays as it is. */
-static __always_inline void ct_set_flags(struct ct_entry *e, __u64 state, __u32 flags)
+/*
+ * What ct_set_flags() does when another CPU was faster, or the entry moved: the
+ * flags go to where the flow is now. One that ended, or began again, stays as it is.
+ */
+__noinline int ct_set_flags_again(struct ct_entry *e, const struct ct_key *key, __u64 state,
+				  __u32 flags)
 {
-	if (!((__u32)state & CT_TERMINAL) && flags & ~(__u32)state)
-		__sync_val_compare_and_swap(&e->state, state, state | flags);
+	__u64 now;
+	int tries;
+
+	if (!e || !key)
+		return 0;
+	for (tries = 0; tries < 4; tries++) {
+		now = ct_state(e);
+		if (now & CT_MOVED) {
+			e = ct_lookup(key) ?: ct_lookup_new(key);
+			if (!e)
+				return 0;
+			now = ct_state(e);
+		}
+		if (now >> 32 != state >> 32 || now & CT_TERMINAL || !(flags & ~(__u32)now) ||
+		    __sync_val_compare_and_swap(&e->state, now, now | flags) == now)
+			return 0;
+	}
+	return 0;
+}
+
+/* Add flags to what the state of key's entry was a moment ago. */
+static __always_inline void ct_set_flags(struct ct_entry *e, const struct ct_key *key, __u64 state,
+					 __u32 flags)
+{
+	if (flags & ~(__u32)state &&
+	    ((__u32)state & CT_TERMINAL ||
+	     __sync_val_compare_and_swap(&e->state, state, state | flags) != state))
+		ct_set_flags_again(e, key, state, flags);
 }
 
 static __always_inline void ct_touch(struct ct_entry *e)
@@ -98,17 +126,20 @@ static __always_inline struct ct_entry *ct_promote(struct __sk_buff *ctx, struct
 						   struct ct_entry *e)
 {
 	struct ct_entry *there;
-	__u32 slot = TABLE_CURRENT;
 	void *table, *embryonic;
+	__u64 state;
 	long err;
 
-	table = key->proto == IPPROTO_TCP ? bpf_map_lookup_elem(&ct_tcp_map, &slot) :
-					    bpf_map_lookup_elem(&ct_any_map, &slot);
-	embryonic = bpf_map_lookup_elem(&ct_new_map, &slot);
+	table = key->proto == IPPROTO_TCP ? table_in(&ct_tcp_map, TABLE_CURRENT) :
+					    table_in(&ct_any_map, TABLE_CURRENT);
+	embryonic = table_in(&ct_new_map, TABLE_CURRENT);
 	if (!table || !embryonic)
 		return e;
 	s->entry = *e;
+	if (s->entry.state & CT_TERMINAL)
+		return e; /* it moves at this moment */
 	err = bpf_map_update_elem(table, key, &s->entry, BPF_NOEXIST);
+	table_count_insert(key->proto == IPPROTO_TCP ? TABLE_CT_TCP : TABLE_CT_ANY, err);
 	if (err && err != -EEXIST) {
 		count(ctx, hook, REASON_CT_FULL);
 		return e;
@@ -116,7 +147,12 @@ static __always_inline struct ct_entry *ct_promote(struct __sk_buff *ctx, struct
 	there = bpf_map_lookup_elem(table, key);
 	if (!there || (__u32)ct_state(there) & CT_TERMINAL)
 		return e; /* a corpse on its way out: try again with the next packet */
-	bpf_map_delete_elem(embryonic, key);
+	/* Of an old table nothing is deleted: an entry that is dead does not move. */
+	state = ct_state(e);
+	if (!(state & CT_TERMINAL))
+		__sync_val_compare_and_swap(&e->state, state, state | CT_DEAD);
+	if (!bpf_map_delete_elem(embryonic, key))
+		table_count_moved_on(TABLE_CT_NEW);
 	return there;
 }
 
@@ -139,7 +175,7 @@ __noinline int ct_tell_twin(struct __sk_buff *ctx, struct scratch *s, enum hook 
 		     s->packet.l4_proto);
 	twin = ct_lookup(&s->twin.key);
 	if (!twin || (__u32)ct_state(twin) & CT_TERMINAL) {
-		twin = table_lookup(&ct_new_map, &s->twin.key);
+		twin = ct_lookup_new(&s->twin.key);
 		embryonic = true;
 	}
 	if (!twin)
@@ -147,7 +183,7 @@ __noinline int ct_tell_twin(struct __sk_buff *ctx, struct scratch *s, enum hook 
 	state = ct_state(twin);
 	if (!(state & CT_NAT))
 		return 0; /* another flow's: this one's was lost */
-	ct_set_flags(twin, state, (__u32)state | flags);
+	ct_set_flags(twin, &s->twin.key, state, (__u32)state | flags);
 	ct_touch(twin);
 	if (embryonic && ((__u32)state | flags) & CT_ASSURED)
 		ct_promote(ctx, s, hook, &s->twin.key, twin);
@@ -188,7 +224,7 @@ static __always_inline const struct ct_nat *ct_pass(struct __sk_buff *ctx, struc
 	__u64 state = ct_state(e);
 	__u32 add = ct_progress(&s->packet, state, s->flow.side);
 
-	ct_set_flags(e, state, add);
+	ct_set_flags(e, &s->flow.key, state, add);
 	ct_touch(e);
 	if (!(state & CT_NAT))
 		return NULL;
@@ -284,7 +320,7 @@ __noinline int ct_continue(struct __sk_buff *ctx, struct scratch *s, enum hook h
 		}
 	}
 	flags |= ct_progress(&s->packet, flags, s->flow.side);
-	ct_set_flags(e, state, flags);
+	ct_set_flags(e, &s->flow.key, state, flags);
 	ct_touch(e);
 	if (embryonic && flags & CT_ASSURED) {
 		there = ct_promote(ctx, s, hook, &s->flow.key, e);
@@ -297,20 +333,35 @@ __noinline int ct_continue(struct __sk_buff *ctx, struct scratch *s, enum hook h
 	return outcome;
 }
 
+/* The rest of a flow's beginning whose entry moved before its translation was written. */
+static __always_inline bool ct_begin_moved(const struct ct_key *key, __u64 state,
+					   const struct ct_nat *nat)
+{
+	struct ct_entry *e;
+
+	e = ct_lookup(key) ?: ct_lookup_new(key);
+	if (!e || ct_state(e) != state)
+		return false;
+	e->nat = *nat;
+	return __sync_val_compare_and_swap(&e->state, state, state | CT_NAT) == state;
+}
+
 /* Begin a flow in an entry that an earlier one with the same key left. False: it is in use. */
-static __always_inline bool ct_begin_again(struct ct_entry *e, const struct scratch *s, __u8 side,
-					   __u32 flags, const struct ct_nat *nat)
+static __always_inline bool ct_begin_again(struct ct_entry *e, const struct scratch *s,
+					   const struct flow *f, __u32 flags,
+					   const struct ct_nat *nat)
 {
 	__u64 old = ct_state(e), state = (__u64)jiffies_now() << 32 | (flags & ~CT_NAT);
 
 	if ((__u32)old & CT_TERMINAL || __sync_val_compare_and_swap(&e->state, old, state) != old)
 		return false;
-	ct_describe(e, s, side);
-	if (flags & CT_NAT) {
-		e->nat = *nat;
-		ct_set_flags(e, state, flags);
-	}
-	return true;
+	ct_describe(e, s, f->side);
+	if (!(flags & CT_NAT))
+		return true;
+	e->nat = *nat;
+	if (__sync_val_compare_and_swap(&e->state, state, state | CT_NAT) == state)
+		return true;
+	return ct_begin_moved(&f->key, state, nat);
 }
 
 /*
@@ -322,9 +373,10 @@ __noinline int ct_begin_twin(struct scratch *s, __u32 flags)
 	const struct settings *settings = settings_get();
 	struct ct_entry *e, *there;
 	struct ct_nat *nat;
-	__u32 slot = TABLE_CURRENT, state;
+	__u32 state;
 	__u8 side;
-	void *table = bpf_map_lookup_elem(&ct_new_map, &slot);
+	long err;
+	void *table = table_in(&ct_new_map, TABLE_CURRENT);
 
 	if (!s || !table || !settings)
 		return false;
@@ -345,8 +397,15 @@ __noinline int ct_begin_twin(struct scratch *s, __u32 flags)
 	nat->synced = jiffies_now();
 	ct_describe(&s->entry, s, side);
 	there = ct_lookup(&s->twin.key);
-	if (!there && !bpf_map_update_elem(table, &s->twin.key, &s->entry, BPF_NOEXIST))
-		return true;
+	if (!there && table_in(&ct_new_map, TABLE_OLD))
+		there = ct_lookup_new(
+			&s->twin.key); /* inserting finds those of the current table */
+	if (!there) {
+		err = bpf_map_update_elem(table, &s->twin.key, &s->entry, BPF_NOEXIST);
+		table_count_insert(TABLE_CT_NEW, err);
+		if (!err)
+			return true;
+	}
 	e = there ?: bpf_map_lookup_elem(table, &s->twin.key);
 	if (!e)
 		return false;
@@ -358,7 +417,7 @@ __noinline int ct_begin_twin(struct scratch *s, __u32 flags)
 	    ct_alive(settings, e, s->packet.l4_proto, state) &&
 	    (s->masqueraded || !ct_closing(state)))
 		return false;
-	return ct_begin_again(e, s, side, flags, nat);
+	return ct_begin_again(e, s, &s->twin, flags, nat);
 }
 
 /* Where the search for a source port is. */
@@ -436,10 +495,10 @@ static __always_inline enum reason ct_begin_other(struct scratch *s, __u32 flags
  */
 __noinline int ct_begin(struct scratch *s, struct ct_entry *e, __u32 flags)
 {
-	__u32 slot = TABLE_CURRENT;
 	enum reason reason;
 	void *table;
 	__u8 side;
+	long err;
 
 	if (!s)
 		return DROP_INVALID_PACKET;
@@ -456,9 +515,9 @@ __noinline int ct_begin(struct scratch *s, struct ct_entry *e, __u32 flags)
 		s->nat.synced = jiffies_now();
 	}
 	if (e)
-		return ct_begin_again(e, s, side, flags, &s->nat) ? REASON_FORWARDED :
-								    REASON_CT_RACED;
-	table = bpf_map_lookup_elem(&ct_new_map, &slot);
+		return ct_begin_again(e, s, &s->flow, flags, &s->nat) ? REASON_FORWARDED :
+									REASON_CT_RACED;
+	table = table_in(&ct_new_map, TABLE_CURRENT);
 	if (!table)
 		return REASON_CT_RACED;
 	__builtin_memset(&s->entry, 0, sizeof(s->entry));
@@ -466,7 +525,9 @@ __noinline int ct_begin(struct scratch *s, struct ct_entry *e, __u32 flags)
 	if (s->translated)
 		s->entry.nat = s->nat;
 	ct_describe(&s->entry, s, side);
-	if (!bpf_map_update_elem(table, &s->flow.key, &s->entry, BPF_NOEXIST))
+	err = bpf_map_update_elem(table, &s->flow.key, &s->entry, BPF_NOEXIST);
+	table_count_insert(TABLE_CT_NEW, err);
+	if (!err)
 		return REASON_FORWARDED;
 	/* Another CPU has it: its translation is the one that counts. */
 	e = s->translated ? bpf_map_lookup_elem(table, &s->flow.key) : NULL;
@@ -494,7 +555,7 @@ static __always_inline struct ct_entry *ct_known(const struct scratch *s, bool *
 	struct ct_entry *e = s->absent ? NULL : ct_lookup(&s->flow.key);
 
 	*embryonic = !e || (__u32)ct_state(e) & CT_TERMINAL;
-	return *embryonic ? table_lookup(&ct_new_map, &s->flow.key) : e;
+	return *embryonic ? ct_lookup_new(&s->flow.key) : e;
 }
 
 /*
@@ -538,11 +599,15 @@ static __noinline struct ct_entry *ct_settle(struct __sk_buff *ctx, struct scrat
 	if (flags & CT_DEAD)
 		return NULL;
 	*reason = ct_begin(s, e, flags);
+	if (*reason == REASON_CT_RACED && e && ct_state(e) & CT_MOVED) {
+		e = ct_known(s, &embryonic); /* where it is now */
+		*reason = ct_begin(s, e, flags);
+	}
 	if (*reason || e)
 		return *reason ? NULL : e;
 	/* With both ways known there is nothing more to write. */
 	if (s->entry.way[0].kind != WAY_UNKNOWN && s->entry.way[1].kind != WAY_UNKNOWN)
 		return &s->entry;
-	e = table_lookup(&ct_new_map, &s->flow.key);
+	e = ct_lookup_new(&s->flow.key);
 	return e ?: &s->entry;
 }

@@ -38,6 +38,29 @@ static __always_inline __u32 ct_timeout(const struct settings *settings, __u8 pr
 	return settings->timeout[flags & CT_SERVICE ? CT_TIMEOUT_SERVICE_TCP : CT_TIMEOUT_TCP];
 }
 
+/*
+ * Mark an entry as moved, and copy it as it was then. Until a copy is in the
+ * current table no program has another one, so whichever copy comes first is as
+ * good as any. What a program writes besides the state at this moment may be
+ * lost: the epoch is read first, so that the flow is judged again then.
+ */
+static __always_inline __u64 ct_take(struct ct_entry *to, struct ct_entry *e)
+{
+	__u32 epoch = *(volatile __u32 *)&e->epoch;
+	__u64 state = __sync_fetch_and_or(&e->state, (__u64)CT_MOVED); /* a barrier too */
+
+	*to = *e;
+	to->epoch = epoch;
+	to->state = state & ~(__u64)CT_MOVED;
+	return state;
+}
+
+/* Take back the mark of an entry that has no room in the current table: it stays in use. */
+static __always_inline void ct_leave(struct ct_entry *e)
+{
+	__sync_fetch_and_and(&e->state, ~(__u64)CT_MOVED);
+}
+
 /* Whether the entry still stands for a flow. */
 static __always_inline bool ct_alive(const struct settings *settings, const struct ct_entry *e,
 				     __u8 proto, __u32 flags)

@@ -54,10 +54,57 @@ static __always_inline __u8 nat_side(__u32 flags)
 	return flags & CT_NAT_SIDE ? 1 : 0;
 }
 
+/*
+ * The entry of a flow that is not in the current table, which may be on its way
+ * from the old one. One that was marked for that but is not there yet is helped
+ * over: none but a table without room makes it wait.
+ */
+static __noinline struct ct_entry *ct_follow(void *current, void *old, const struct ct_key *key)
+{
+	struct ct_entry *e = bpf_map_lookup_elem(old, key);
+	struct scratch *s = scratch_get();
+	__u64 state;
+	long err;
+
+	if (!e || !s)
+		return bpf_map_lookup_elem(current, key); /* it arrived just now */
+	state = ct_state(e);
+	if (state & CT_DEAD)
+		return NULL;
+	if (!(state & CT_MOVED))
+		return e;
+	ct_take(&s->moving, e);
+	err = bpf_map_update_elem(current, key, &s->moving, BPF_NOEXIST);
+	if (!err || err == -EEXIST)
+		return bpf_map_lookup_elem(current, key);
+	ct_leave(e);
+	return e;
+}
+
+static __always_inline struct ct_entry *ct_lookup_in(void *outer, const struct ct_key *key)
+{
+	void *current = table_in(outer, TABLE_CURRENT), *old;
+	struct ct_entry *e;
+
+	if (!current)
+		return NULL;
+	e = bpf_map_lookup_elem(current, key);
+	if (e)
+		return e;
+	old = table_in(outer, TABLE_OLD);
+	return old ? ct_follow(current, old, key) : NULL;
+}
+
 /* The established flow with this key. */
 static __always_inline struct ct_entry *ct_lookup(const struct ct_key *key)
 {
 	if (key->proto == IPPROTO_TCP)
-		return table_lookup(&ct_tcp_map, key);
-	return table_lookup(&ct_any_map, key);
+		return ct_lookup_in(&ct_tcp_map, key);
+	return ct_lookup_in(&ct_any_map, key);
+}
+
+/* The embryonic flow with this key. */
+static __always_inline struct ct_entry *ct_lookup_new(const struct ct_key *key)
+{
+	return ct_lookup_in(&ct_new_map, key);
 }

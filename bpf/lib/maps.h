@@ -2,13 +2,20 @@
 /*
  * Every map. A sized table is an inner map; programs reach it through slot
  * TABLE_CURRENT of its outer map, so that user space can put a larger, smaller
- * or differently laid out one in its place without touching the program.
+ * or differently laid out one in its place without touching the program. While
+ * a table that programs write to moves, the one before is in slot TABLE_OLD
+ * (docs/adr/0011-moving-tables.md): what is not in the current one may be there,
+ * and what is new goes into the current one alone.
  */
 #pragma once
 
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 #include "types.h"
+
+#define E2BIG 7
+#define EBUSY 16
+#define EEXIST 17
 
 /* The outer map of tables that are declared like struct table. */
 #define OUTER_MAP(name, table)                                                                     \
@@ -211,6 +218,14 @@ struct {
 	__type(value, struct metrics_value);
 } metrics_map SEC(".maps");
 
+/* Inserts into tables; index enum table_id. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, TABLE_IDS);
+	__type(key, __u32);
+	__type(value, struct table_stats);
+} table_stats_map SEC(".maps");
+
 /* What is left of each CPU's allowance of ICMP errors. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -219,13 +234,56 @@ struct {
 	__type(value, struct icmp_budget);
 } icmp_budget_map SEC(".maps");
 
+/* The table in one of outer's slots. */
+static __always_inline void *table_in(void *outer, __u32 slot)
+{
+	return bpf_map_lookup_elem(outer, &slot);
+}
+
 /* Look up key in the table that outer's current slot holds. */
 static __always_inline void *table_lookup(void *outer, const void *key)
 {
-	__u32 slot = TABLE_CURRENT;
-	void *inner = bpf_map_lookup_elem(outer, &slot);
+	void *table = table_in(outer, TABLE_CURRENT);
 
-	if (!inner)
-		return NULL;
-	return bpf_map_lookup_elem(inner, key);
+	return table ? bpf_map_lookup_elem(table, key) : NULL;
+}
+
+/*
+ * The same of a table that moves, whose entries are written whole: what the old
+ * one has is as good until the current one has it too.
+ */
+static __always_inline void *table_lookup_both(void *outer, const void *key)
+{
+	void *value = table_lookup(outer, key), *old;
+
+	if (value)
+		return value;
+	old = table_in(outer, TABLE_OLD);
+	return old ? bpf_map_lookup_elem(old, key) : NULL;
+}
+
+/* Count an entry that left a table for another one. */
+static __always_inline void table_count_moved_on(__u32 table)
+{
+	struct table_stats *stats = bpf_map_lookup_elem(&table_stats_map, &table);
+
+	if (stats)
+		stats->moved_on++;
+}
+
+/* Count an attempt to insert into a table, from what the kernel said to it. */
+static __always_inline void table_count_insert(__u32 table, long err)
+{
+	struct table_stats *stats = bpf_map_lookup_elem(&table_stats_map, &table);
+
+	if (!stats || err == -EEXIST)
+		return;
+	if (!err)
+		stats->inserted++;
+	else if (err == -E2BIG)
+		stats->full++;
+	else if (err == -EBUSY)
+		stats->busy++;
+	else
+		stats->failed++;
 }

@@ -111,7 +111,7 @@ __noinline int find_related(struct __sk_buff *ctx, struct scratch *s)
 	flow_of(inner, f);
 	e = ct_lookup(&f->key);
 	if (!e || !ct_alive(settings, e, inner->l4_proto, ct_state(e)))
-		e = table_lookup(&ct_new_map, &f->key);
+		e = ct_lookup_new(&f->key);
 	/* The quoted packet passed a moment ago, so its flow was judged since the last change. */
 	if (!e || e->epoch != settings->epoch ||
 	    !ct_alive(settings, e, inner->l4_proto, ct_state(e)))

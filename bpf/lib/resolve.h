@@ -15,19 +15,29 @@
 #include "related.h"
 #include "service.h"
 
-/* The packet stays as it is, unless something else turns out. */
+/*
+ * The packet stays as it is, unless something else turns out. Its flow is known
+ * from here on, if not by the fast path.
+ */
 static __always_inline void resolve_plain(struct scratch *s)
 {
-	__builtin_memset(&s->nat, 0, sizeof(s->nat));
-	s->nat.addr[0] = s->packet.src;
-	s->nat.addr[1] = s->packet.dst;
-	s->nat.port[0] = s->packet.sport;
-	s->nat.port[1] = s->packet.dport;
+	struct packet *p = &s->packet;
+
+	s->portless = p->fragment && !fragment_ports(p);
+	s->nat.addr[0] = p->src;
+	s->nat.addr[1] = p->dst;
+	s->nat.port[0] = p->sport;
+	s->nat.port[1] = p->dport;
+	s->nat.service = 0;
+	s->nat.backend = 0;
 	s->translated = false;
 	s->masqueraded = false;
 	s->anew = false;
 	s->related = false;
-	s->portless = false;
+	if (!is_plain(p)) {
+		flow_of(p, &s->flow);
+		s->absent = false;
+	}
 }
 
 /* Whether an end is somewhere in the cluster. Identities are there only where policies are. */
@@ -57,6 +67,7 @@ __noinline int resolve_service(struct scratch *s)
 	q.client.client = q.source = p->src;
 	q.sport = p->sport;
 	q.ip4 = p->version == 4;
+	q.here = s->src.here || s->src.identity == IDENTITY_HOST;
 	f = frontend_lookup(&q.frontend);
 	if (!f)
 		return REASON_FORWARDED;
@@ -150,13 +161,10 @@ static __always_inline bool resolve_known(struct scratch *s, enum reason *reason
 	return true;
 }
 
-/*
- * Fill s->nat, s->translated and s->dst. target: the endpoint that the packet is
- * addressed to, or NULL. Returns 0, or why it cannot be served. Not inlined, so
- * that the verifier walks it once.
- */
-__noinline int resolve(struct __sk_buff *ctx, struct scratch *s, enum hook hook,
-		       const struct endpoint *target)
+/* The part of resolve() that looks flows and services up. Not inlined, so that the verifier walks
+ * it once. */
+__noinline int resolve_asked(struct __sk_buff *ctx, struct scratch *s, enum hook hook,
+			     const struct endpoint *target)
 {
 	bool pod = target && !(target->flags & ENDPOINT_HOST), known = false;
 	enum reason reason = REASON_FORWARDED;
@@ -165,23 +173,10 @@ __noinline int resolve(struct __sk_buff *ctx, struct scratch *s, enum hook hook,
 	if (!s)
 		return DROP_INVALID_PACKET;
 	p = &s->packet;
-	resolve_plain(s);
-	s->portless = p->fragment && !fragment_ports(p);
-	if (s->portless || (pod && is_opening(p))) {
-		/* Who opens a connection to a pod itself does not need its flow looked up. */
-		identify(&s->dst, target, &p->dst);
-		return REASON_FORWARDED;
-	}
-	s->nat.port[0] = p->sport;
-	s->nat.port[1] = p->dport;
 	if (is_icmp_error(p)) {
 		s->related = find_related(ctx, s);
 		known = true;
 	} else {
-		if (!is_plain(p)) { /* else the fast path did */
-			flow_of(p, &s->flow);
-			s->absent = false;
-		}
 		known = resolve_known(s, &reason);
 	}
 	/* What the node's own stack serves on a port of its own began with a packet that asked. */
@@ -195,5 +190,20 @@ __noinline int resolve(struct __sk_buff *ctx, struct scratch *s, enum hook hook,
 	identify(&s->dst, target, &s->nat.addr[1]);
 	if (!known && needs_masquerade(s, hook))
 		masquerade(s);
+	return REASON_FORWARDED;
+}
+
+/*
+ * Fill s->nat, s->translated, s->flow and s->dst. target: the endpoint that the
+ * packet is addressed to, or NULL. Returns 0, or why it cannot be served.
+ */
+static __always_inline enum reason resolve(struct __sk_buff *ctx, struct scratch *s, enum hook hook,
+					   const struct endpoint *target)
+{
+	resolve_plain(s);
+	/* Who opens a connection to a pod itself does not need its flow looked up. */
+	if (!s->portless && !(target && !(target->flags & ENDPOINT_HOST) && is_opening(&s->packet)))
+		return resolve_asked(ctx, s, hook, target);
+	identify(&s->dst, target, &s->packet.dst);
 	return REASON_FORWARDED;
 }

@@ -72,6 +72,7 @@ struct scratch {
 	struct end src;
 	struct end dst;
 	struct ct_entry entry; /* on its way into a table */
+	struct ct_entry moving; /* from an old table to the current one */
 	struct ct_way way; /* of a packet without a flow */
 	__u32 full_hash; /* of a destination that had no port left */
 	__u32 full_at; /* jiffies */

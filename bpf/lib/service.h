@@ -23,7 +23,7 @@ struct service_query {
 	__u32 scope; /* enum frontend_scope */
 	__be16 sport;
 	__u8 ip4; /* of the client */
-	__u8 pad;
+	__u8 here; /* the client is on this node */
 };
 
 /* Lists of one service are chosen from by the same flow in the same way. */
@@ -85,7 +85,7 @@ static __always_inline struct backend *backend_kept(const struct frontend *f,
 	struct backend *b;
 
 	q->client.service = f->service;
-	kept = table_lookup(&affinity_map, &q->client);
+	kept = table_lookup_both(&affinity_map, &q->client);
 	if (!kept || !settings || jiffies_since(settings, kept->last) / settings->hz > f->affinity)
 		return NULL;
 	b = backend_at(list->id, BACKEND_BY_ID | kept->backend);
@@ -97,11 +97,11 @@ static __always_inline struct backend *backend_kept(const struct frontend *f,
 static __always_inline void backend_keep(const struct service_query *q, const struct backend *b)
 {
 	struct affinity_entry entry = { .backend = b->id, .last = jiffies_now() };
-	__u32 slot = TABLE_CURRENT;
-	void *table = bpf_map_lookup_elem(&affinity_map, &slot);
+	void *table = table_in(&affinity_map, TABLE_CURRENT);
 
 	if (table)
-		bpf_map_update_elem(table, &q->client, &entry, BPF_ANY);
+		table_count_insert(TABLE_AFFINITY,
+				   bpf_map_update_elem(table, &q->client, &entry, BPF_ANY));
 }
 
 /* Whether the service takes clients from there. */
@@ -122,9 +122,8 @@ static __always_inline bool in_source_ranges(const struct frontend *f,
 static __always_inline struct backend *service_select(const struct frontend *f,
 						      struct service_query *q, enum reason *reason)
 {
-	__u32 silent = q->scope == SCOPE_OUTSIDE ? FRONTEND_SILENT_OUTSIDE :
-						   FRONTEND_SILENT_CLUSTER;
 	struct backend *b = NULL;
+	__u32 silent;
 
 	*reason = DROP_NO_BACKEND;
 	if (f->flags & FRONTEND_CLOSED)
@@ -137,6 +136,11 @@ static __always_inline struct backend *service_select(const struct frontend *f,
 			return NULL;
 		}
 	}
+	/* Of an address that is not the cluster's alone, who comes from another node gets what
+	 * this node offers to the outside: externalTrafficPolicy asks where the packet came in. */
+	if (!q->here && !(f->flags & FRONTEND_CLUSTER_ONLY))
+		q->scope = SCOPE_OUTSIDE;
+	silent = q->scope == SCOPE_OUTSIDE ? FRONTEND_SILENT_OUTSIDE : FRONTEND_SILENT_CLUSTER;
 	if (!f->list[q->scope & 1].count) {
 		if (f->flags & silent)
 			*reason = DROP_NO_LOCAL_BACKEND;

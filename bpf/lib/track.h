@@ -46,10 +46,6 @@ static __always_inline enum reason track(struct __sk_buff *ctx, struct scratch *
 		return REASON_FORWARDED;
 	if (is_icmp_error(&s->packet))
 		return ct_judge(ctx, s, hook, true) & CT_DEAD ? DROP_POLICY : REASON_FORWARDED;
-	if (!is_plain(&s->packet)) { /* else the fast path did */
-		flow_of(&s->packet, &s->flow);
-		s->absent = false;
-	}
 	*out = ct_settle(ctx, s, hook, &reason);
 	if (*out)
 		return REASON_FORWARDED;
@@ -94,18 +90,12 @@ __noinline int answer_from_host_slow(struct __sk_buff *ctx, struct scratch *s, e
 	if (!s)
 		return REASON_FORWARDED;
 	resolve_plain(s);
-	s->portless = s->packet.fragment && !fragment_ports(&s->packet);
 	if (s->portless)
 		return REASON_FORWARDED;
-	if (is_icmp_error(&s->packet)) {
+	if (is_icmp_error(&s->packet))
 		s->related = find_related(ctx, s);
-	} else {
-		if (!is_plain(&s->packet)) {
-			flow_of(&s->packet, &s->flow);
-			s->absent = false;
-		}
+	else
 		resolve_known(s, &reason);
-	}
 	if (!s->translated)
 		return REASON_FORWARDED;
 	identify(&s->src, table_lookup(&endpoint_map, &s->packet.src), &s->packet.src);

@@ -397,6 +397,25 @@ enum table_slot {
 	TABLE_SLOTS,
 };
 
+/* Tables that programs write to, as they are counted. */
+enum table_id {
+	TABLE_CT_TCP,
+	TABLE_CT_ANY,
+	TABLE_CT_NEW,
+	TABLE_AFFINITY,
+	TABLE_SOCK,
+	TABLE_IDS,
+};
+
+/* What became of attempts to insert into a table, since the map was made. */
+struct table_stats {
+	__u64 inserted;
+	__u64 moved_on; /* of those, into another table: flows that are established */
+	__u64 full; /* there was no room */
+	__u64 busy; /* another CPU held the bucket's lock */
+	__u64 failed; /* for any other cause: no memory, above all */
+};
+
 struct metrics_value {
 	__u64 packets;
 	__u64 bytes;

@@ -4,8 +4,11 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sys/unix"
 
 	"github.com/placid-net/placid/internal/agent/services"
+	"github.com/placid-net/placid/internal/datapath/conntrack"
+	"github.com/placid-net/placid/internal/state"
 )
 
 // Values of the label action of cilium_service_implementation_delay.
@@ -59,8 +62,33 @@ func (m serviceMetrics) Programmed(took time.Duration, deleted bool) {
 	m.delays.WithLabelValues(action).Observe(took.Seconds())
 }
 
+// protocolName is a protocol as metrics have it.
+func protocolName(number uint8) string {
+	switch number {
+	case unix.IPPROTO_ICMP:
+		return "ICMP"
+	case unix.IPPROTO_ICMPV6:
+		return "ICMPv6"
+	}
+	return state.Protocol(number).String()
+}
+
+// collectSourcePorts tells how near masqueraded flows are to having no source port
+// left, by the destinations that they take most ports towards.
+func collectSourcePorts(st conntrack.Stats, gauge emitter) {
+	if st.SourcePorts == 0 {
+		return
+	}
+	gauge(desc("placid_nat_source_ports", "Source ports that masqueraded flows have towards each destination."), float64(st.SourcePorts))
+	used := desc("placid_nat_source_ports_used", "Source ports that masqueraded flows take towards a destination: the ten fullest, at the last collection.", "destination", "protocol")
+	for _, f := range st.Fullest {
+		gauge(used, float64(f.Used), f.Destination.String(), protocolName(f.Proto))
+	}
+}
+
 // collectServices gives the numbers of services. All are there from the start.
 func (s *snapshot) collectServices(gauge, counter emitter) {
+	collectSourcePorts(s.datapath.Conntrack().Stats(), gauge)
 	st := s.services.Status()
 	gauge(desc("placid_services", "Services that this node serves."), float64(st.Services))
 	gauge(desc("placid_services_host_port_pods", "Pods of this node with host ports."), float64(st.HostPorts))

@@ -26,9 +26,12 @@ type Config struct {
 	Timeouts          Timeouts
 	CTSchedule        conntrack.Schedule // of the collection of expired flows
 	Tables            TableSizes
-	Services          ServiceConfig
-	Masquerade        MasqueradeConfig
-	Log               *slog.Logger
+	// FixedTables are maps whose tables get their size of Tables also when they are
+	// found with another one.
+	FixedTables []string
+	Services    ServiceConfig
+	Masquerade  MasqueradeConfig
+	Log         *slog.Logger
 }
 
 // ServiceConfig says how services are served.
@@ -98,6 +101,7 @@ const (
 	SettingsMap    = "settings_map"
 	MetricsMap     = "metrics_map"
 	ICMPBudgetMap  = "icmp_budget_map"
+	TableStatsMap  = "table_stats_map"
 )
 
 // OverlayDevice is the name of the VXLAN device.

@@ -88,7 +88,7 @@ func ReasonText(r abi.CReason) string {
 
 // Counters reads all counts that are not zero, ordered by program and reason.
 func (d *Datapath) Counters() ([]Counter, error) {
-	return readCounters(d.loader.Map(MetricsMap).Table)
+	return readCounters(d.loader.Map(MetricsMap).Table.Map())
 }
 
 func readCounters(table *ebpf.Map) ([]Counter, error) {

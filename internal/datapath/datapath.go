@@ -17,6 +17,7 @@ import (
 	"github.com/placid-net/placid/internal/datapath/fib"
 	"github.com/placid-net/placid/internal/datapath/loader"
 	"github.com/placid-net/placid/internal/datapath/probe"
+	"github.com/placid-net/placid/internal/datapath/resize"
 	"github.com/placid-net/placid/internal/reconcile"
 	"github.com/placid-net/placid/internal/state"
 )
@@ -44,6 +45,7 @@ type Datapath struct {
 	natives    natives
 	conntrack  *conntrack.Collector
 	counter    *conntrack.Counter
+	sizes      *resize.Manager
 
 	identities *reconcile.Loop[netip.Addr, uint32]
 	endpoints  *reconcile.Loop[netip.Addr, endpointRow]
@@ -96,14 +98,18 @@ func (d *Datapath) Open() error {
 	if d.loader, err = loader.Open(d.node.cfg.BPFRoot, d.node.constants(), d.node.cfg.Tables.sizes()); err != nil {
 		return err
 	}
-	if d.settings, err = openSettings(d.loader.Map(SettingsMap).Table, d.node.hz, d.node.cfg.Timeouts); err != nil {
+	if d.settings, err = openSettings(d.loader.Map(SettingsMap).Table.Map(), d.node.hz, d.node.cfg.Timeouts); err != nil {
 		return err
 	}
 	if err := d.makeLoops(); err != nil {
 		return err
 	}
 	d.openServices()
-	return errors.Join(d.openPolicy(), d.openConntrack(), d.openSockets())
+	if err := errors.Join(d.openPolicy(), d.openConntrack(), d.openSockets()); err != nil {
+		return err
+	}
+	d.openSizes()
+	return nil
 }
 
 func (d *Datapath) openDevices() error {
@@ -191,6 +197,7 @@ func (d *Datapath) commit(ctx context.Context) error {
 	g.Go(func() error { return d.interfaces.Run(ctx) })
 	g.Go(func() error { return d.watchKernel(ctx) })
 	g.Go(func() error { return d.conntrack.Run(ctx) })
+	g.Go(func() error { return d.runSizes(ctx) })
 	return g.Wait()
 }
 

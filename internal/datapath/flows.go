@@ -21,6 +21,7 @@ func (d *Datapath) openConntrack() error {
 		Tables: conntrack.Tables{
 			TCP: outer(CTTCPMap), Any: outer(CTAnyMap), New: outer(CTNewMap), Settings: outer(SettingsMap),
 		},
+		Sources:  d.node.sources(),
 		Schedule: d.node.cfg.CTSchedule, Needed: d.hasFlows, Pods: &podNames{tables: d.tables}, Log: d.node.cfg.Log,
 	})
 	counted := map[string]*ebpf.Map{}

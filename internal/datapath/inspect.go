@@ -41,7 +41,7 @@ func (d *Datapath) Maps() ([]agentapi.MapInfo, error) {
 }
 
 func (d *Datapath) mapInfo(m *loader.Map, counts map[string]uint64) (agentapi.MapInfo, error) {
-	info, err := m.Table.Info()
+	info, err := m.Table.Map().Info()
 	if err != nil {
 		return agentapi.MapInfo{}, fmt.Errorf("inspect %s: %w", m.Name, err)
 	}
@@ -91,14 +91,14 @@ func (d *Datapath) MapDump(short string) (agentapi.MapDump, error) {
 	case MetricsMap:
 		err = d.dumpMetrics(&dump)
 	case ICMPBudgetMap:
-		err = dumpBudget(m.Table, &dump)
+		err = dumpBudget(m.Table.Map(), &dump)
 	default:
 		err = fmt.Errorf("%w: %q has no text form; flows are shown by: placid bpf ct list", ErrNoMap, short)
 	}
 	return dump, err
 }
 
-func dumpEndpoints(table *ebpf.Map, dump *agentapi.MapDump) error {
+func dumpEndpoints(table *loader.Table, dump *agentapi.MapDump) error {
 	ops := tableOps[netip.Addr, endpointRow, abi.CEndpointKey, abi.CEndpoint]{EndpointMap, table, endpointCodec()}
 	rows, err := ops.list()
 	if err != nil {
@@ -136,7 +136,7 @@ func flagNames(flags uint32) string {
 	return strings.Join(out, ",")
 }
 
-func dumpIPCache(table *ebpf.Map, dump *agentapi.MapDump) error {
+func dumpIPCache(table *loader.Table, dump *agentapi.MapDump) error {
 	ops := tableOps[netip.Prefix, netip.Addr, abi.CIpcacheKey, abi.CIpcacheEntry]{IPCacheMap, table, ipcacheCodec()}
 	rows, err := ops.list()
 	if err != nil {

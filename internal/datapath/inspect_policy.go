@@ -9,7 +9,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/cilium/ebpf"
+	"github.com/placid-net/placid/internal/datapath/loader"
 
 	"github.com/placid-net/placid/internal/agentapi"
 	"github.com/placid-net/placid/internal/datapath/abi"
@@ -22,7 +22,7 @@ import (
 // hexID is how sets, prefixes and lists of ports are named to people.
 func hexID(id uint64) string { return strconv.FormatUint(id, 16) }
 
-func dumpIdentities(table *ebpf.Map, dump *agentapi.MapDump) error {
+func dumpIdentities(table *loader.Table, dump *agentapi.MapDump) error {
 	ops := tableOps[netip.Addr, uint32, abi.CIdentityKey, abi.CIdentityEntry]{IdentityMap, table, identityCodec()}
 	rows, err := ops.list()
 	if err != nil {
@@ -83,7 +83,7 @@ func (w *policyWriter) dumpCIDRs(dump *agentapi.MapDump) error {
 	return nil
 }
 
-func dumpPorts(table *ebpf.Map, dump *agentapi.MapDump) error {
+func dumpPorts(table *loader.Table, dump *agentapi.MapDump) error {
 	dump.Columns = []string{"LIST", "RANGES", "MORE"}
 	var key uint64
 	var list abi.CPortList

@@ -13,6 +13,7 @@ import (
 	"github.com/placid-net/placid/internal/datapath/abi"
 	"github.com/placid-net/placid/internal/datapath/fib"
 	"github.com/placid-net/placid/internal/datapath/loader"
+	"github.com/placid-net/placid/internal/datapath/netorder"
 	"github.com/placid-net/placid/internal/datapath/pair"
 	"github.com/placid-net/placid/internal/reconcile"
 	"github.com/placid-net/placid/internal/state"
@@ -29,10 +30,10 @@ func (n node) constants() abi.CConfig {
 		WayJiffies:     n.hz,
 	}
 	if a := first(n.devices, false); a.IsValid() {
-		c.RouterIp4 = toAddr(a)
+		c.RouterIp4 = netorder.Addr(a)
 	}
 	if a := first(n.devices, true); a.IsValid() {
-		c.RouterIp6 = toAddr(a)
+		c.RouterIp6 = netorder.Addr(a)
 	}
 	if n.cfg.Tunnel {
 		c.Tunnel = 1

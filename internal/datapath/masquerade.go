@@ -10,6 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/placid-net/placid/internal/datapath/abi"
+	"github.com/placid-net/placid/internal/datapath/conntrack"
+	"github.com/placid-net/placid/internal/datapath/netorder"
 	"github.com/placid-net/placid/internal/loadbalance"
 )
 
@@ -80,11 +82,26 @@ func (n node) translationConstants(c *abi.CConfig) {
 	// Without an address to give, there is nothing to translate to.
 	ip4, ip6 := first(n.devices, false), first(n.devices, true)
 	if ip4.IsValid() {
-		c.MasqueradeIp4, c.Masquerade4 = toAddr(ip4), flag(n.cfg.Masquerade.IPv4 && n.cfg.IPv4)
+		c.MasqueradeIp4, c.Masquerade4 = netorder.Addr(ip4), flag(n.cfg.Masquerade.IPv4 && n.cfg.IPv4)
 	}
 	if ip6.IsValid() {
-		c.MasqueradeIp6, c.Masquerade6 = toAddr(ip6), flag(n.cfg.Masquerade.IPv6 && n.cfg.IPv6)
+		c.MasqueradeIp6, c.Masquerade6 = netorder.Addr(ip6), flag(n.cfg.Masquerade.IPv6 && n.cfg.IPv6)
 	}
+}
+
+// sources is what masqueraded flows get, as translationConstants says it.
+func (n node) sources() conntrack.Sources {
+	r := n.translation.ports
+	if r.last == 0 {
+		return conntrack.Sources{}
+	}
+	out := conntrack.Sources{Ports: r.size()}
+	for _, v6 := range []bool{false, true} {
+		if a := first(n.devices, v6); a.IsValid() {
+			out.Addrs = append(out.Addrs, a)
+		}
+	}
+	return out
 }
 
 // maglevSize is how many entries a Maglev table has.
@@ -139,7 +156,7 @@ func (d *Datapath) SetNative(prefixes []netip.Prefix) { d.natives.set(prefixes) 
 func nativeCodec() codec[netip.Prefix, uint32, abi.CNativeKey, uint32] {
 	return codec[netip.Prefix, uint32, abi.CNativeKey, uint32]{
 		key: func(p netip.Prefix) abi.CNativeKey {
-			return abi.CNativeKey{PrefixLen: prefixBits(p), Addr: toAddr(p.Addr())}
+			return abi.CNativeKey{PrefixLen: prefixBits(p), Addr: netorder.Addr(p.Addr())}
 		},
 		fromKey:   func(k abi.CNativeKey) netip.Prefix { return prefixOf(k.PrefixLen, k.Addr) },
 		value:     func(v uint32) uint32 { return v },

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/placid-net/placid/internal/datapath/abi"
+	"github.com/placid-net/placid/internal/datapath/netorder"
 )
 
 func prefixes(texts ...string) []netip.Prefix {
@@ -55,19 +56,27 @@ func TestTranslationConstants(t *testing.T) {
 	want := abi.CConfig{
 		SyncJiffies: 250, Services: 1, Reject: 1, Masquerade4: 1, NatPortFirst: 1024, NatPorts: 28976, MaglevSize: 251,
 		HashSeed: hashSeed(n.cfg.NodeName), MaglevSeed4: 0x01000002, MaglevSeed6: 0x03000004,
-		MasqueradeIp4: toAddr(first(n.devices, false)), HostNetns: 7, SockHostOnly: 1,
+		MasqueradeIp4: netorder.Addr(first(n.devices, false)), HostNetns: 7, SockHostOnly: 1,
 	}
+	sources := []netip.Addr{first(n.devices, false)}
 	if six := first(n.devices, true); six.IsValid() {
-		want.MasqueradeIp6, want.Masquerade6 = toAddr(six), 1
+		sources = append(sources, six)
+		want.MasqueradeIp6, want.Masquerade6 = netorder.Addr(six), 1
 	}
 	if c != want {
 		t.Errorf("constants are\n%+v, want\n%+v", c, want)
+	}
+	if got := n.sources(); got.Ports != int(want.NatPorts) || !slices.Equal(got.Addrs, sources) {
+		t.Errorf("translated flows get %+v, want %v with %d ports", got, sources, want.NatPorts)
 	}
 	// Nothing is translated to an address that the node has not.
 	n.devices = nil
 	c = abi.CConfig{}
 	if n.translationConstants(&c); c.Masquerade4 != 0 || c.Masquerade6 != 0 {
 		t.Errorf("a node without addresses masquerades: %+v", c)
+	}
+	if got := (node{}).sources(); got.Ports != 0 {
+		t.Errorf("a node that translates nothing has %d ports for it", got.Ports)
 	}
 	// The seed must be the same after a restart, with any version of the agent.
 	if one, two := hashSeed("node1"), hashSeed("node2"); one == two || one != 0xf4e2874 {

@@ -38,10 +38,10 @@ type PolicyProblem struct {
 // to it, and what is old goes when no program can have it in hand any more.
 type policyWriter struct {
 	entries    rowTable[policy.EntryKey, policy.PortsID]
-	maxEntries int
+	maxEntries func() int
 	cidrs      rowTable[netip.Prefix, policy.PeerID]
 	ports      rowTable[uint64, abi.CPortList]
-	maxRecords int
+	maxRecords func() int
 	wait       func() error // returns when every program that runs now has ended
 
 	mu sync.Mutex
@@ -70,12 +70,12 @@ func (d *Datapath) openPolicy() error {
 		entries: tableOps[policy.EntryKey, policy.PortsID, abi.CPolicyKey, abi.CPolicyEntry]{
 			PolicyMap, entries, policyCodec(),
 		},
-		maxEntries: int(entries.MaxEntries()),
+		maxEntries: func() int { return int(entries.MaxEntries()) },
 		cidrs: tableOps[netip.Prefix, policy.PeerID, abi.CCidrKey, abi.CCidrEntry]{
 			CIDRMap, d.loader.Map(CIDRMap).Table, cidrCodec(),
 		},
 		ports:      tableOps[uint64, abi.CPortList, uint64, abi.CPortList]{PortMap, ports, portCodec()},
-		maxRecords: int(ports.MaxEntries()),
+		maxRecords: func() int { return int(ports.MaxEntries()) },
 		wait:       waitForPrograms,
 		problems:   map[policy.SetID]*PolicyProblem{},
 		keptSets:   map[policy.SetID]bool{}, keptPorts: map[policy.PortsID]bool{},
@@ -309,7 +309,7 @@ func (w *policyWriter) install(ctx context.Context, set *policy.Set, inForce boo
 	w.installed[set.ID] = have
 	for peer, e := range set.Entries {
 		ports, had := have[peer]
-		if had && ports == e.Ports || lack != nil && !had && (w.count >= w.maxEntries || w.listInstalled(e.Ports) != nil) {
+		if had && ports == e.Ports || lack != nil && !had && (w.count >= w.maxEntries() || w.listInstalled(e.Ports) != nil) {
 			continue
 		}
 		err := w.put(ctx, policy.EntryKey{Set: set.ID, Peer: peer}, e.Ports)
@@ -332,9 +332,9 @@ func (w *policyWriter) install(ctx context.Context, set *policy.Set, inForce boo
 // fits tells why there is no room for all of a set.
 func (w *policyWriter) fits(set *policy.Set) error {
 	missing := len(missing(set.Entries, w.installed[set.ID]))
-	if w.count+missing > w.maxEntries {
+	if w.count+missing > w.maxEntries() {
 		return fmt.Errorf("%w in %s: the set takes %d entries and %d of %d are free; raise bpf-policy-map-max or select fewer pods",
-			ErrNoRoom, PolicyMap, missing, w.maxEntries-w.count, w.maxEntries)
+			ErrNoRoom, PolicyMap, missing, w.maxEntries()-w.count, w.maxEntries())
 	}
 	for _, e := range set.Entries {
 		if err := w.listInstalled(e.Ports); err != nil {
@@ -367,7 +367,7 @@ func isPrefix(id policy.PeerID) bool { return id > policy.PeerID(state.IdentityM
 // listInstalled tells why a list of ports is not in the kernel.
 func (w *policyWriter) listInstalled(id policy.PortsID) error {
 	if _, ok := w.lists[id]; !ok && id != policy.PortsAll {
-		return fmt.Errorf("%w in %s for the set's ports (%d entries at most)", ErrNoRoom, PortMap, w.maxRecords)
+		return fmt.Errorf("%w in %s for the set's ports (%d entries at most)", ErrNoRoom, PortMap, w.maxRecords())
 	}
 	return nil
 }

@@ -52,7 +52,7 @@ func openPolicyKernel(t *testing.T, cfg Config, tables *state.Tables, sizes load
 	k.loader, err = loader.Open(cfg.BPFRoot, abi.CConfig{}, sizes)
 	noError(t, err)
 	t.Cleanup(func() { noError(t, k.loader.Close()) })
-	k.settings, err = openSettings(watchedSettings{k.loader.Map(SettingsMap).Table, k}, 100, Timeouts{})
+	k.settings, err = openSettings(watchedSettings{k.loader.Map(SettingsMap).Table.Map(), k}, 100, Timeouts{})
 	noError(t, err)
 	ops := endpointOps{k.endpointTable(), k.settings, &k.additive}
 	k.endpoints, err = newLoop(k.Datapath, "endpoints", watchedEndpoints{ops, k}, k.desiredEndpoints)

@@ -12,6 +12,7 @@ import (
 	"github.com/placid-net/placid/internal/datapath/abi"
 	"github.com/placid-net/placid/internal/datapath/fib"
 	"github.com/placid-net/placid/internal/datapath/loader"
+	"github.com/placid-net/placid/internal/datapath/netorder"
 	"github.com/placid-net/placid/internal/datapath/pair"
 	"github.com/placid-net/placid/internal/loadbalance"
 	"github.com/placid-net/placid/internal/policy"
@@ -287,10 +288,10 @@ func TestConstants(t *testing.T) {
 	n := tunnel()
 	n.underlay6 = true
 	want := abi.CConfig{
-		RouterIp4: abi.CAddr{B: addr("192.0.2.1").As16()}, RouterIp6: abi.CAddr{B: addr("2001:db8::1").As16()},
+		RouterIp4: netorder.Addr(addr("192.0.2.1")), RouterIp6: netorder.Addr(addr("2001:db8::1")),
 		RouterMac: pair.RouterMAC(), PodMtu: 1500, OverlayMtu: 1450, Tunnel: 1, TunnelUnderlay6: 1,
 		OverlayIfindex: 9, TunnelVni: TunnelVNI,
-		MasqueradeIp4: abi.CAddr{B: addr("192.0.2.1").As16()}, MasqueradeIp6: abi.CAddr{B: addr("2001:db8::1").As16()},
+		MasqueradeIp4: netorder.Addr(addr("192.0.2.1")), MasqueradeIp6: netorder.Addr(addr("2001:db8::1")),
 		HashSeed: hashSeed(n.cfg.NodeName), MaglevSize: loadbalance.DefaultMaglevSize,
 	}
 	if got := n.constants(); got != want {

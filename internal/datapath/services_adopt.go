@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/placid-net/placid/internal/datapath/abi"
+	"github.com/placid-net/placid/internal/datapath/netorder"
 	"github.com/placid-net/placid/internal/loadbalance"
 	"github.com/placid-net/placid/internal/state"
 )
@@ -233,7 +234,7 @@ func (a *adoption) removeStrays() error {
 	w := a.w
 	led := map[uint32]bool{}
 	for key, row := range w.rows {
-		addr := fromAddr(key.Addr)
+		addr := netorder.HostAddr(key.Addr)
 		if _, ok := w.addresses[addr]; row.owner == nil && (!ok || key != addressKey(addr)) {
 			w.dropFrontend(key)
 			continue

@@ -8,7 +8,10 @@ import (
 
 	"github.com/cilium/ebpf"
 
+	"github.com/placid-net/placid/internal/datapath/loader"
+
 	"github.com/placid-net/placid/internal/datapath/sockets"
+	"github.com/placid-net/placid/internal/timing"
 )
 
 // goneDelay is how long backends that are gone wait for others, so that all of a
@@ -31,7 +34,7 @@ func (w *serviceWriter) runGone(ctx context.Context, ender flowEnder) error {
 			return nil
 		case <-w.goneSoon:
 		}
-		if !sleep(ctx, goneDelay) {
+		if !timing.Sleep(ctx, goneDelay) {
 			return nil
 		}
 		gone := w.takeGone()
@@ -51,7 +54,7 @@ func (w *serviceWriter) runGone(ctx context.Context, ender flowEnder) error {
 				break
 			}
 			w.cfg.log.Warn("end flows of backends that are gone", "backends", len(ids), "error", err)
-			if !sleep(ctx, goneRetry) {
+			if !timing.Sleep(ctx, goneRetry) {
 				return nil
 			}
 		}
@@ -70,17 +73,6 @@ func (w *serviceWriter) endGone(ctx context.Context, ender flowEnder, ids []uint
 	return ender.endFlows(ctx, ids)
 }
 
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
-}
-
 // flowForgetter is the part of conntrack that is needed here.
 type flowForgetter interface {
 	Forget(ctx context.Context, backends []uint32) (deleted int, err error)
@@ -90,7 +82,7 @@ type flowForgetter interface {
 // led to a backend when they were connected.
 type kernelFlows struct {
 	conntrack  flowForgetter
-	sockets    *ebpf.Map // table of sock_map; nil without one
+	sockets    *loader.Map // sock_map; nil without one
 	namespaces func() []string
 	log        *slog.Logger
 }
@@ -102,7 +94,11 @@ func (k kernelFlows) endFlows(ctx context.Context, backends []uint32) error {
 	}
 	var ended sockets.Ended
 	if k.sockets != nil {
-		ended, err = sockets.End(ctx, k.sockets, k.namespaces(), backends)
+		err = k.sockets.EachTable(func(table *ebpf.Map) error {
+			n, err := sockets.End(ctx, table, k.namespaces(), backends)
+			ended.Sockets += n.Sockets
+			return err
+		})
 	}
 	if errors.Is(err, sockets.ErrNotSupported) {
 		k.log.Warn("end sockets to backends that are gone", "error", err)
@@ -119,7 +115,7 @@ func (k kernelFlows) endFlows(ctx context.Context, backends []uint32) error {
 func (d *Datapath) flows() kernelFlows {
 	k := kernelFlows{conntrack: d.conntrack, namespaces: d.namespaces, log: d.node.cfg.Log}
 	if m := d.loader.Map(SockMap); m != nil {
-		k.sockets = m.Table
+		k.sockets = m
 	}
 	return k
 }

@@ -2,10 +2,10 @@ package datapath
 
 import (
 	"cmp"
-	"net/netip"
 	"slices"
 
 	"github.com/placid-net/placid/internal/datapath/abi"
+	"github.com/placid-net/placid/internal/datapath/netorder"
 	"github.com/placid-net/placid/internal/state"
 )
 
@@ -37,7 +37,7 @@ func (w *serviceWriter) inspect() ([]FrontendState, error) {
 	out := make([]FrontendState, 0, len(f.rows))
 	for key, v := range f.rows {
 		state := FrontendState{
-			Addr:     netip.AddrPortFrom(fromAddr(key.Addr), portOf(key.Port)),
+			Addr:     netorder.HostAddrPort(key.Addr, key.Port),
 			Protocol: state.Protocol(key.Proto), Service: v.Service, Affinity: v.Affinity,
 			Outside: f.inspectList(v.List[abi.CFrontendScopeSCOPE_OUTSIDE]),
 			Cluster: f.inspectList(v.List[abi.CFrontendScopeSCOPE_CLUSTER]),

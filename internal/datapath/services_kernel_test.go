@@ -10,6 +10,8 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/placid-net/placid/internal/datapath/loader"
+
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 
@@ -20,7 +22,7 @@ import (
 )
 
 // newTestMap makes a map like those of bpf/lib/maps.h.
-func newTestMap(t testing.TB, kind ebpf.MapType, entries, keySize, valueSize int) *ebpf.Map {
+func newTestMap(t testing.TB, kind ebpf.MapType, entries, keySize, valueSize int) *loader.Table {
 	t.Helper()
 	testutil.RequireRoot(t)
 	m, err := ebpf.NewMap(&ebpf.MapSpec{
@@ -30,7 +32,7 @@ func newTestMap(t testing.TB, kind ebpf.MapType, entries, keySize, valueSize int
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = m.Close() })
-	return m
+	return loader.NewTable(m)
 }
 
 // realStore is a store of maps of the kernel.

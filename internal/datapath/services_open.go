@@ -6,7 +6,8 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/cilium/ebpf"
+	"github.com/placid-net/placid/internal/datapath/loader"
+
 	"golang.org/x/sync/errgroup"
 
 	"github.com/placid-net/placid/internal/datapath/abi"
@@ -53,14 +54,14 @@ func (d *Datapath) servicesKnown() <-chan struct{} {
 
 // openServices finds the tables of services. Programs without them serve none.
 func (d *Datapath) openServices() {
-	table := func(name string) *ebpf.Map {
+	table := func(name string) *loader.Table {
 		if m := d.loader.Map(name); m != nil {
 			return m.Table
 		}
 		return nil
 	}
 	frontends, backends, maglev, ranges := table(FrontendMap), table(BackendMap), table(MaglevMap), table(SourceRangeMap)
-	if slices.Contains([]*ebpf.Map{frontends, backends, maglev, ranges}, nil) {
+	if slices.Contains([]*loader.Table{frontends, backends, maglev, ranges}, nil) {
 		return
 	}
 	d.services = newServiceWriter(serviceStore{

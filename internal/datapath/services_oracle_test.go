@@ -120,18 +120,6 @@ func (a *accounted) id(key backendKey, id uint32) error {
 	return nil
 }
 
-// backendsFor is what the clients of a reach get.
-func backendsFor(p loadbalance.Port, r loadbalance.Reach) []loadbalance.Backend {
-	switch r {
-	case loadbalance.ReachAll:
-		return p.All
-	case loadbalance.ReachLocal:
-		return p.Local
-	case loadbalance.ReachNone:
-	}
-	return nil
-}
-
 func (o *oracle) verifyPort(p loadbalance.Port, seen *accounted) error {
 	service := uint32(0)
 	lists := map[string]uint32{} // by content
@@ -196,7 +184,7 @@ func (o *oracle) verifyFrontend(p loadbalance.Port, f loadbalance.Frontend, v ab
 	if f.SourceRanges {
 		flags |= uint32(abi.CFrontendFlagsFRONTEND_SOURCE_RANGES)
 	}
-	if f.Maglev && len(backendsFor(p, f.Outside)) > 0 {
+	if f.Maglev && len(p.Backends(f.Outside)) > 0 {
 		flags |= uint32(abi.CFrontendFlagsFRONTEND_MAGLEV)
 	}
 	if f.Outside == loadbalance.ReachNone {
@@ -215,7 +203,7 @@ func (o *oracle) verifyFrontend(p loadbalance.Port, f loadbalance.Frontend, v ab
 	}
 	for scope, reach := range []loadbalance.Reach{f.Outside, f.Cluster} {
 		maglev := scope == 0 && f.Maglev
-		if err := o.verifyList(p, backendsFor(p, reach), v.List[scope], maglev, lists, seen); err != nil {
+		if err := o.verifyList(p, p.Backends(reach), v.List[scope], maglev, lists, seen); err != nil {
 			return fmt.Errorf("scope %d: %w", scope, err)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/placid-net/placid/internal/datapath/abi"
 	"github.com/placid-net/placid/internal/loadbalance"
+	"github.com/placid-net/placid/internal/timing"
 )
 
 // removal is what a change made useless. Programs that run may have it in hand:
@@ -169,10 +170,7 @@ func (w *serviceWriter) run(ctx context.Context) error {
 		}
 		if err := w.tidy(); err != nil {
 			w.cfg.log.Warn("write services", "error", err)
-			select {
-			case <-ctx.Done():
-			case <-time.After(staleRetry):
-			}
+			timing.Sleep(ctx, staleRetry)
 			wakeUp(w.wake)
 		}
 	}

@@ -1,11 +1,11 @@
 package datapath
 
 import (
-	"encoding/binary"
 	"net/netip"
 	"slices"
 
 	"github.com/placid-net/placid/internal/datapath/abi"
+	"github.com/placid-net/placid/internal/datapath/netorder"
 	"github.com/placid-net/placid/internal/loadbalance"
 	"github.com/placid-net/placid/internal/state"
 )
@@ -27,29 +27,22 @@ const lastingList = 0
 // maxBackendID leaves the highest bit to BACKEND_BY_ID.
 const maxBackendID = uint32(abi.CBackendConstantsBACKEND_BY_ID) - 1
 
-func networkPort(port uint16) uint16 {
-	var b [2]byte
-	binary.BigEndian.PutUint16(b[:], port)
-	return binary.NativeEndian.Uint16(b[:])
-}
-
-// portOf is the inverse of networkPort: the same swap.
-func portOf(port uint16) uint16 { return networkPort(port) }
-
-func frontendKey(addr netip.AddrPort, proto state.Protocol) abi.CFrontendKey {
-	return abi.CFrontendKey{Addr: toAddr(addr.Addr()), Port: networkPort(addr.Port()), Proto: uint8(proto)}
+func frontendKey(at netip.AddrPort, proto state.Protocol) abi.CFrontendKey {
+	addr, port := netorder.AddrPort(at)
+	return abi.CFrontendKey{Addr: addr, Port: port, Proto: uint8(proto)}
 }
 
 // addressKey is the key of what says that an address is one of services.
-func addressKey(addr netip.Addr) abi.CFrontendKey { return abi.CFrontendKey{Addr: toAddr(addr)} }
+func addressKey(addr netip.Addr) abi.CFrontendKey { return abi.CFrontendKey{Addr: netorder.Addr(addr)} }
 
 // closedFrontend is its value.
 func closedFrontend() abi.CFrontend {
 	return abi.CFrontend{Flags: uint32(abi.CFrontendFlagsFRONTEND_CLOSED)}
 }
 
-func backendValue(addr netip.AddrPort, id uint32) abi.CBackend {
-	return abi.CBackend{Addr: toAddr(addr.Addr()), Port: networkPort(addr.Port()), Id: id}
+func backendValue(at netip.AddrPort, id uint32) abi.CBackend {
+	addr, port := netorder.AddrPort(at)
+	return abi.CBackend{Addr: addr, Port: port, Id: id}
 }
 
 // lastingValue says of which protocol the backend is, which no frontend does.
@@ -62,13 +55,11 @@ func lastingValue(key backendKey, id uint32) abi.CBackend {
 func lastingKey(id uint32) abi.CBackendKey { return abi.CBackendKey{List: lastingList, Slot: id} }
 
 // addrOf is the address and port of a backend.
-func addrOf(v abi.CBackend) netip.AddrPort {
-	return netip.AddrPortFrom(fromAddr(v.Addr), portOf(v.Port))
-}
+func addrOf(v abi.CBackend) netip.AddrPort { return netorder.HostAddrPort(v.Addr, v.Port) }
 
 func sourceRangeKey(service uint32, p netip.Prefix) abi.CSourceRangeKey {
 	const serviceBits = 32
-	return abi.CSourceRangeKey{PrefixLen: serviceBits + prefixBits(p), Service: service, Addr: toAddr(p.Masked().Addr())}
+	return abi.CSourceRangeKey{PrefixLen: serviceBits + prefixBits(p), Service: service, Addr: netorder.Addr(p.Masked().Addr())}
 }
 
 // wantedList is one list that a port needs.
@@ -92,7 +83,8 @@ const noList = -1
 // wantedLists gives the lists that a port needs, and which of them each reach
 // leads to. Lists that no frontend reaches are left out, and equal ones are one.
 func wantedLists(p *loadbalance.Port) (lists []wantedList, all, local int) {
-	add := func(reach loadbalance.Reach, backends []loadbalance.Backend) int {
+	add := func(reach loadbalance.Reach) int {
+		backends := p.Backends(reach)
 		reached, maglev := false, false
 		for _, f := range p.Frontends {
 			reached = reached || f.Outside == reach || f.Cluster == reach
@@ -108,8 +100,8 @@ func wantedLists(p *loadbalance.Port) (lists []wantedList, all, local int) {
 		lists = append(lists, wantedList{backends: backends, byID: p.Affinity > 0, maglev: maglev})
 		return len(lists) - 1
 	}
-	all = add(loadbalance.ReachAll, p.All)
-	local = add(loadbalance.ReachLocal, p.Local)
+	all = add(loadbalance.ReachAll)
+	local = add(loadbalance.ReachLocal)
 	return lists, all, local
 }
 

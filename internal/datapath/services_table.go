@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/placid-net/placid/internal/datapath/loader"
+
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 )
@@ -41,7 +43,7 @@ const batchRows = 4096
 // kernelTable is a serviceTable in the kernel, with values of fixed size.
 type kernelTable[K comparable, V any] struct {
 	name  string
-	table *ebpf.Map
+	table *loader.Table
 }
 
 func (t kernelTable[K, V]) size() int { return int(t.table.MaxEntries()) }
@@ -114,9 +116,10 @@ func (t kernelTable[K, V]) each(f func(K, V)) error {
 		return t.eachSingle(f)
 	}
 	keys, values := make([]K, batchRows), make([]V, batchRows)
+	table := t.table.Map() // one cursor, one map
 	var cursor ebpf.MapBatchCursor
 	for {
-		n, err := t.table.BatchLookup(&cursor, keys, values, nil)
+		n, err := table.BatchLookup(&cursor, keys, values, nil)
 		for i := range n {
 			f(keys[i], values[i])
 		}
@@ -144,7 +147,7 @@ func (t kernelTable[K, V]) eachSingle(f func(K, V)) error {
 
 // maglevKernel is the Maglev table in the kernel. Its values are large: rows are
 // written one by one, and walked by their keys.
-type maglevKernel struct{ table *ebpf.Map }
+type maglevKernel struct{ table *loader.Table }
 
 func (t maglevKernel) size() int { return int(t.table.MaxEntries()) }
 

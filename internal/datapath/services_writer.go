@@ -271,6 +271,14 @@ func (w *serviceWriter) ask() {
 	wakeUp(w.wake)
 }
 
+// roomAppeared lets refused ports in: a table has another size.
+func (w *serviceWriter) roomAppeared() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.freed, w.retryAll = true, true
+	w.ask()
+}
+
 func wakeUp(ch chan struct{}) {
 	select {
 	case ch <- struct{}{}:

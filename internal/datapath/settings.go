@@ -11,6 +11,7 @@ import (
 	"github.com/cilium/ebpf"
 
 	"github.com/placid-net/placid/internal/datapath/abi"
+	"github.com/placid-net/placid/internal/timing"
 )
 
 // DefaultTimeouts are Cilium's.
@@ -116,10 +117,7 @@ func (s *settings) run(ctx context.Context, failed func(error)) error {
 			return nil
 		case <-s.soon:
 		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(bumpDelay):
-		}
+		timing.Sleep(ctx, bumpDelay)
 		if err := s.bump(); err != nil {
 			failed(err)
 			s.bumpSoon()

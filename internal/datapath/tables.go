@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"net/netip"
 
+	"github.com/placid-net/placid/internal/datapath/loader"
+
 	"github.com/cilium/ebpf"
 
 	"github.com/placid-net/placid/internal/datapath/abi"
+	"github.com/placid-net/placid/internal/datapath/netorder"
 	"github.com/placid-net/placid/internal/policy"
 	"github.com/placid-net/placid/internal/reconcile"
 	"github.com/placid-net/placid/internal/state"
@@ -25,7 +28,7 @@ type codec[K comparable, V comparable, CK, CV any] struct {
 // tableOps implements reconcile.Ops for a map that the agent alone writes.
 type tableOps[K comparable, V comparable, CK, CV any] struct {
 	name  string
-	table *ebpf.Map
+	table *loader.Table
 	codec codec[K, V, CK, CV]
 }
 
@@ -117,17 +120,13 @@ func (o tableOps[K, V, CK, CV]) list() (map[K]V, error) {
 	return out, nil
 }
 
-func toAddr(a netip.Addr) abi.CAddr { return abi.CAddr{B: a.As16()} }
-
-func fromAddr(a abi.CAddr) netip.Addr { return netip.AddrFrom16(a.B).Unmap() }
-
 // mappedBits is the length of ::ffff:0:0/96, below which IPv4 lies.
 const mappedBits = 96
 
 func endpointCodec() codec[netip.Addr, endpointRow, abi.CEndpointKey, abi.CEndpoint] {
 	return codec[netip.Addr, endpointRow, abi.CEndpointKey, abi.CEndpoint]{
-		key:     func(a netip.Addr) abi.CEndpointKey { return abi.CEndpointKey{Addr: toAddr(a)} },
-		fromKey: func(k abi.CEndpointKey) netip.Addr { return fromAddr(k.Addr) },
+		key:     func(a netip.Addr) abi.CEndpointKey { return abi.CEndpointKey{Addr: netorder.Addr(a)} },
+		fromKey: func(k abi.CEndpointKey) netip.Addr { return netorder.HostAddr(k.Addr) },
 		value: func(r endpointRow) abi.CEndpoint {
 			return abi.CEndpoint{
 				Ifindex: uint32(r.Index), Flags: r.Flags, Id: r.ID, Mac: r.MAC,
@@ -145,8 +144,8 @@ func endpointCodec() codec[netip.Addr, endpointRow, abi.CEndpointKey, abi.CEndpo
 
 func identityCodec() codec[netip.Addr, uint32, abi.CIdentityKey, abi.CIdentityEntry] {
 	return codec[netip.Addr, uint32, abi.CIdentityKey, abi.CIdentityEntry]{
-		key:       func(a netip.Addr) abi.CIdentityKey { return abi.CIdentityKey{Addr: toAddr(a)} },
-		fromKey:   func(k abi.CIdentityKey) netip.Addr { return fromAddr(k.Addr) },
+		key:       func(a netip.Addr) abi.CIdentityKey { return abi.CIdentityKey{Addr: netorder.Addr(a)} },
+		fromKey:   func(k abi.CIdentityKey) netip.Addr { return netorder.HostAddr(k.Addr) },
 		value:     func(id uint32) abi.CIdentityEntry { return abi.CIdentityEntry{Identity: id} },
 		fromValue: func(v abi.CIdentityEntry) uint32 { return v.Identity },
 	}
@@ -172,7 +171,7 @@ func prefixOf(bits uint32, addr abi.CAddr) netip.Prefix {
 func cidrCodec() codec[netip.Prefix, policy.PeerID, abi.CCidrKey, abi.CCidrEntry] {
 	return codec[netip.Prefix, policy.PeerID, abi.CCidrKey, abi.CCidrEntry]{
 		key: func(p netip.Prefix) abi.CCidrKey {
-			return abi.CCidrKey{PrefixLen: prefixBits(p), Addr: toAddr(p.Addr())}
+			return abi.CCidrKey{PrefixLen: prefixBits(p), Addr: netorder.Addr(p.Addr())}
 		},
 		fromKey:   func(k abi.CCidrKey) netip.Prefix { return prefixOf(k.PrefixLen, k.Addr) },
 		value:     func(id policy.PeerID) abi.CCidrEntry { return abi.CCidrEntry{Peer: uint64(id)} },
@@ -196,10 +195,10 @@ func policyCodec() codec[policy.EntryKey, policy.PortsID, abi.CPolicyKey, abi.CP
 func ipcacheCodec() codec[netip.Prefix, netip.Addr, abi.CIpcacheKey, abi.CIpcacheEntry] {
 	return codec[netip.Prefix, netip.Addr, abi.CIpcacheKey, abi.CIpcacheEntry]{
 		key: func(p netip.Prefix) abi.CIpcacheKey {
-			return abi.CIpcacheKey{PrefixLen: prefixBits(p), Addr: toAddr(p.Addr())}
+			return abi.CIpcacheKey{PrefixLen: prefixBits(p), Addr: netorder.Addr(p.Addr())}
 		},
 		fromKey:   func(k abi.CIpcacheKey) netip.Prefix { return prefixOf(k.PrefixLen, k.Addr) },
-		value:     func(a netip.Addr) abi.CIpcacheEntry { return abi.CIpcacheEntry{TunnelEndpoint: toAddr(a)} },
-		fromValue: func(v abi.CIpcacheEntry) netip.Addr { return fromAddr(v.TunnelEndpoint) },
+		value:     func(a netip.Addr) abi.CIpcacheEntry { return abi.CIpcacheEntry{TunnelEndpoint: netorder.Addr(a)} },
+		fromValue: func(v abi.CIpcacheEntry) netip.Addr { return netorder.HostAddr(v.TunnelEndpoint) },
 	}
 }

@@ -94,6 +94,16 @@ func (c *Client) EventService(ref state.ServiceRef, kind EventType, reason, mess
 	}})
 }
 
+// EventNode posts an event about a part of this node, as Event does about a pod;
+// parts have limits of their own. kubectl describe node shows it: the UID is the
+// node's name, as kubelet has it.
+func (c *Client) EventNode(part string, kind EventType, reason, message string) {
+	name := c.nodeName
+	c.events.add(objectEvent{kind: kind, reason: reason, message: message, object: corev1.ObjectReference{
+		APIVersion: "v1", Kind: "Node", Name: name, UID: types.UID(name), FieldPath: part,
+	}})
+}
+
 func (q *eventQueue) add(e objectEvent) {
 	select {
 	case q.queue <- e:
@@ -110,7 +120,7 @@ func (q *eventQueue) run(ctx context.Context) {
 		Clock:     q.clock,
 		SpamKeyFunc: func(e *corev1.Event) string {
 			o := e.InvolvedObject
-			return o.Kind + "/" + o.Namespace + "/" + o.Name + "/" + string(o.UID) + "/" + e.Type + "/" + e.Reason
+			return o.Kind + "/" + o.Namespace + "/" + o.Name + "/" + string(o.UID) + "/" + o.FieldPath + "/" + e.Type + "/" + e.Reason
 		},
 	}))
 	defer broadcaster.Shutdown()

@@ -53,6 +53,7 @@ type apiServer struct {
 	patches  []string // bodies
 	writes   []string // of PlacidEndpoints: method and number of endpoints
 	events   []corev1.Event
+	late     map[string]func() // "METHOD path" → called once, between what is done and the answer
 }
 
 type watchEvent struct {
@@ -150,7 +151,18 @@ func (s *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.requests = append(s.requests, r.Method+" "+r.URL.Path)
 	down, noCRD, noStream, refuse := s.down, s.noCRD, s.noStream, s.refuse
 	noPolicy := s.noPolicy
+	late := s.late[r.Method+" "+r.URL.Path]
+	delete(s.late, r.Method+" "+r.URL.Path)
 	s.mu.Unlock()
+	if late != nil {
+		answer := httptest.NewRecorder()
+		s.ServeHTTP(answer, r)
+		late()
+		w.Header().Set("Content-Type", answer.Header().Get("Content-Type"))
+		w.WriteHeader(answer.Code)
+		_, _ = w.Write(answer.Body.Bytes())
+		return
+	}
 	q := r.URL.Query()
 	_, known := s.objects[r.URL.Path]
 	switch {

@@ -18,6 +18,7 @@ import (
 	"github.com/placid-net/placid/api/v1alpha1"
 	"github.com/placid-net/placid/internal/agentapi"
 	"github.com/placid-net/placid/internal/state"
+	"github.com/placid-net/placid/internal/timing"
 )
 
 const (
@@ -155,7 +156,7 @@ func (p *endpointsPublisher) run(ctx context.Context) {
 			continue
 		case wrote:
 			wait = endpointsMinWait
-			if !sleep(ctx, endpointsMinWait) {
+			if !timing.Sleep(ctx, endpointsMinWait) {
 				return
 			}
 			continue
@@ -239,8 +240,10 @@ func (p *endpointsPublisher) get(ctx context.Context) (*v1alpha1.PlacidEndpoints
 	if apierrors.IsNotFound(err) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		p.known, p.have = true, nil
-		return nil, nil
+		if !p.known { // else the watch was faster, and may show one that was made since
+			p.known, p.have = true, nil
+		}
+		return p.have, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("get PlacidEndpoints %s: %w", p.node, err)
@@ -257,7 +260,9 @@ func (p *endpointsPublisher) remove(ctx context.Context, have *v1alpha1.PlacidEn
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.known, p.have = true, nil
+	if p.have != nil && p.have.UID == have.UID { // else the watch was faster, and may show the next one
+		p.known, p.have = true, nil
+	}
 	return nil
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/placid-net/placid/api/v1alpha1"
 	"github.com/placid-net/placid/internal/state"
@@ -159,6 +160,57 @@ func TestEndpointsAreMended(t *testing.T) {
 	eventually(t, "object", "", f.shown)
 	api.put(endpointsPath, nodeEndpoints("me"))
 	eventually(t, "object that somebody made", "", f.shown)
+}
+
+// TestEndpointsAnswerIsLate checks that the watch has the last word on an object
+// that was made while the answer to an earlier request was under way.
+func TestEndpointsAnswerIsLate(t *testing.T) {
+	for name, tc := range map[string]struct {
+		method string
+		ask    func(t *testing.T, f fixture)
+	}{
+		"deleted": {http.MethodDelete, func(_ *testing.T, f fixture) { f.WithdrawEndpoints() }},
+		"not found": {http.MethodGet, func(t *testing.T, f fixture) {
+			before := f.endpoints.newest()
+			f.WithdrawEndpoints()
+			eventually(t, "news of the deletion", true, func() bool { return f.endpoints.newest() != before })
+			f.endpoints.doubt()
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			api := newAPIServer(t)
+			api.put(coreNodesPath, coreNode("me", "uid-node"))
+			f := runPolicy(t, api)
+			f.PublishEndpoints([]state.PublishedEndpoint{endpoint("a", 300, "10.0.0.1")})
+			eventually(t, "object", "endpoints a=300", f.shown)
+			other, made := nodeEndpoints("me"), make(chan struct{})
+			other.UID = "uid-other"
+			api.set(func(s *apiServer) {
+				s.late = map[string]func(){tc.method + " " + endpointsPath + "/me": func() {
+					api.put(endpointsPath, other)
+					for !f.endpoints.shows(other.UID) && t.Context().Err() == nil {
+						time.Sleep(time.Millisecond)
+					}
+					close(made)
+				}}
+			})
+			tc.ask(t, f)
+			await(t, "another object", made)
+			eventually(t, "object that somebody made", "", f.shown)
+		})
+	}
+}
+
+func (p *endpointsPublisher) newest() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.version
+}
+
+func (p *endpointsPublisher) shows(uid types.UID) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.have != nil && p.have.UID == uid
 }
 
 // TestEndpointsConflict has the object change behind the publisher's back, where

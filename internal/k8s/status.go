@@ -13,6 +13,7 @@ import (
 
 	"github.com/placid-net/placid/api/v1alpha1"
 	"github.com/placid-net/placid/internal/state"
+	"github.com/placid-net/placid/internal/timing"
 )
 
 const (
@@ -80,7 +81,7 @@ func (p *publisher) run(ctx context.Context) {
 				p.log.Warn("node status is not published; trying again", "node", p.node, "err", err)
 			}
 			failing = true
-			if !sleep(ctx, wait) {
+			if !timing.Sleep(ctx, wait) {
 				return
 			}
 			wait = min(2*wait, patchMaxWait)
@@ -88,7 +89,7 @@ func (p *publisher) run(ctx context.Context) {
 		case wrote:
 			p.log.Info("node status is published", "node", p.node)
 			wait, failing = patchMinWait, false
-			if !sleep(ctx, patchMinWait) {
+			if !timing.Sleep(ctx, patchMinWait) {
 				return
 			}
 			continue
@@ -123,16 +124,4 @@ func (p *publisher) publish(ctx context.Context) (wrote bool, err error) {
 	}
 	p.observe(&got.Status)
 	return true, nil
-}
-
-// sleep waits, and tells whether ctx is still alive then.
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
 }

@@ -17,6 +17,8 @@ import (
 	apiwatch "k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
+
+	"github.com/placid-net/placid/internal/timing"
 )
 
 const (
@@ -71,7 +73,7 @@ func watch[T runtime.Object](ctx context.Context, cfg watchConfig[T]) {
 		if time.Since(start) > watchMaxWait { // it worked for a while
 			outer = backoff
 		}
-		if !sleep(ctx, outer.Step()) {
+		if !timing.Sleep(ctx, outer.Step()) {
 			return
 		}
 	}

@@ -259,8 +259,8 @@ func (c *compiler) take(i int, f Frontend) bool {
 }
 
 // frontend says who gets which backends at an address of some kind. Traffic from
-// inside the cluster to an address for those outside gets every backend even
-// when externalTrafficPolicy is Local: it may not depend on where the client is.
+// this node to an address for those outside gets every backend even when
+// externalTrafficPolicy is Local: it did not come in anywhere.
 func (c *compiler) frontend(kind Kind, addr netip.AddrPort) Frontend {
 	f := Frontend{Addr: addr, Kind: kind, Outside: ReachAll, Cluster: ReachAll}
 	if kind == KindClusterIP {

@@ -357,15 +357,7 @@ func stored(p loadbalance.Port) loadbalance.Entries {
 	for _, f := range p.Frontends {
 		frontends[f.Addr] = true
 		for scope, reach := range map[string]loadbalance.Reach{"outside": f.Outside, "cluster": f.Cluster} {
-			var list []loadbalance.Backend
-			switch reach {
-			case loadbalance.ReachAll:
-				list = p.All
-			case loadbalance.ReachLocal:
-				list = p.Local
-			default: // such clients are not served
-			}
-			id := string(reach)
+			list, id := p.Backends(reach), string(reach)
 			if slices.Equal(p.All, p.Local) {
 				id = "both"
 			}

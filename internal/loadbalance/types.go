@@ -106,6 +106,18 @@ type Port struct {
 	SourceRanges []netip.Prefix
 }
 
+// Backends are those that the clients of a frontend with that reach get.
+func (p *Port) Backends(reach Reach) []Backend {
+	switch reach {
+	case ReachAll:
+		return p.All
+	case ReachLocal:
+		return p.Local
+	case ReachNone:
+	}
+	return nil
+}
+
 // Entries are what something takes in each table.
 type Entries struct {
 	Frontends    int `json:"frontends"` // with the address-only ones

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"testing"
 
+	"github.com/placid-net/placid/internal/datapath/netorder"
 	"github.com/placid-net/placid/internal/policy"
 	"github.com/placid-net/placid/internal/state"
 )
@@ -69,7 +70,7 @@ func TestFlowKey(t *testing.T) {
 			t.Errorf("%v: the key depends on who begins", ends)
 		}
 		for i := range key.Addr {
-			got := netip.AddrPortFrom(netip.AddrFrom16(key.Addr[i].B).Unmap(), networkOrder(key.Port[i]))
+			got := netorder.HostAddrPort(key.Addr[i], key.Port[i])
 			if got != a && got != b {
 				t.Errorf("%v: side %d is %s", ends, i, got)
 			}

@@ -12,6 +12,7 @@ import (
 	"github.com/placid-net/placid/internal/datapath"
 	"github.com/placid-net/placid/internal/datapath/abi"
 	"github.com/placid-net/placid/internal/datapath/conntrack"
+	"github.com/placid-net/placid/internal/datapath/netorder"
 )
 
 // OpenMap opens a pinned map of the node.
@@ -56,11 +57,6 @@ func CloseTables(t conntrack.Tables) error {
 	return errors.Join(t.TCP.Close(), t.Any.Close(), t.New.Close(), t.Settings.Close())
 }
 
-// networkOrder is a number as the programs see its bytes on the wire.
-func networkOrder(n uint16) uint16 {
-	return binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, n))
-}
-
 // less is addr_less() of conntrack.h.
 func less(a, b [16]byte) bool {
 	for i := 3; i >= 0; i-- {
@@ -79,7 +75,7 @@ func FlowKey(a, b netip.AddrPort) abi.CCtKey {
 		a, b = b, a
 	}
 	for i, end := range []netip.AddrPort{a, b} {
-		key.Addr[i].B, key.Port[i] = end.Addr().As16(), networkOrder(end.Port())
+		key.Addr[i], key.Port[i] = netorder.AddrPort(end)
 	}
 	return key
 }

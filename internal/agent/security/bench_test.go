@@ -9,6 +9,7 @@ import (
 
 	"github.com/placid-net/placid/internal/policy"
 	"github.com/placid-net/placid/internal/state"
+	"github.com/placid-net/placid/internal/testutil/bubble"
 )
 
 // BenchmarkAdmit is what policies add to an ADD on a node of 110 pods: without
@@ -18,35 +19,28 @@ func BenchmarkAdmit(b *testing.B) {
 		b.Run(fmt.Sprint(policies, " policies"), func(b *testing.B) {
 			e, ctx := benchEnforcer(b, policies)
 			ref := state.PodRef{Namespace: ns, Name: "new"}
-			must(b, e.cfg.Tables.UpsertPod(state.Pod{Ref: ref, Labels: map[string]string{"app": "5"}, ServiceAccount: "default"}))
+			bubble.Must(b, e.cfg.Tables.UpsertPod(state.Pod{Ref: ref, Labels: map[string]string{"app": "5"}, ServiceAccount: "default"}))
 			for b.Loop() {
-				must(b, e.Admit(ctx, state.Endpoint{ID: 1000, Pod: ref}))
+				bubble.Must(b, e.Admit(ctx, state.Endpoint{ID: 1000, Pod: ref}))
 				e.Forget(1000)
 			}
 		})
 	}
 }
 
-func must(b *testing.B, err error) {
-	b.Helper()
-	if err != nil {
-		b.Fatal(err)
-	}
-}
-
 func benchEnforcer(b *testing.B, policies int) (*Enforcer, context.Context) {
 	b.Helper()
 	tables, err := state.NewTables()
-	must(b, err)
-	must(b, tables.UpsertNamespace(state.Namespace{Name: ns}))
+	bubble.Must(b, err)
+	bubble.Must(b, tables.UpsertNamespace(state.Namespace{Name: ns}))
 	for i := range 1000 {
-		must(b, tables.UpsertIdentity(state.Identity{ID: uint32(300 + i), Labels: map[string]string{
+		bubble.Must(b, tables.UpsertIdentity(state.Identity{ID: uint32(300 + i), Labels: map[string]string{
 			"k8s:app": fmt.Sprint(i), "k8s:io.kubernetes.pod.namespace": ns,
 			"k8s:io.cilium.k8s.policy.cluster": "default", "k8s:io.cilium.k8s.policy.serviceaccount": "default",
 		}}))
 	}
 	for i := range policies {
-		must(b, tables.UpsertNetworkPolicy(state.NetworkPolicy{
+		bubble.Must(b, tables.UpsertNetworkPolicy(state.NetworkPolicy{
 			Namespace: ns, Name: fmt.Sprint(i), IsolatesIngress: true,
 			Subject: state.Selector{MatchLabels: map[string]string{"app": fmt.Sprint(i)}},
 			Ingress: []state.PolicyRule{{Peers: []state.PolicyPeer{{Pods: &state.Selector{MatchLabels: map[string]string{"app": fmt.Sprint(i + 1)}}}}}},
@@ -58,18 +52,18 @@ func benchEnforcer(b *testing.B, policies int) (*Enforcer, context.Context) {
 		NodeName: here, ClusterName: "default", Mode: policy.ModeDefault, Interval: time.Hour, Tables: tables,
 		Datapath: newFakeKernel(), Cluster: cluster, Meter: cluster, Log: slog.New(slog.DiscardHandler),
 	})
-	must(b, err)
+	bubble.Must(b, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- e.Run(ctx) }()
 	b.Cleanup(func() {
 		cancel()
-		must(b, <-done)
+		bubble.Must(b, <-done)
 	})
 	for i := range 110 {
 		ref := state.PodRef{Namespace: ns, Name: fmt.Sprint("pod-", i)}
-		must(b, tables.UpsertPod(state.Pod{Ref: ref, Labels: map[string]string{"app": fmt.Sprint(i)}, ServiceAccount: "default"}))
-		must(b, e.Admit(ctx, state.Endpoint{ID: uint32(i + 1), Pod: ref}))
+		bubble.Must(b, tables.UpsertPod(state.Pod{Ref: ref, Labels: map[string]string{"app": fmt.Sprint(i)}, ServiceAccount: "default"}))
+		bubble.Must(b, e.Admit(ctx, state.Endpoint{ID: uint32(i + 1), Pod: ref}))
 	}
 	return e, ctx
 }

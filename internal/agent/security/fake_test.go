@@ -19,6 +19,8 @@ import (
 	"github.com/placid-net/placid/internal/k8s"
 	"github.com/placid-net/placid/internal/policy"
 	"github.com/placid-net/placid/internal/state"
+	"github.com/placid-net/placid/internal/testutil/bubble"
+	"github.com/placid-net/placid/internal/timing"
 )
 
 var errFake = errors.New("fake kernel says no")
@@ -246,7 +248,7 @@ const (
 
 // node is one node with its agent, in a bubble of fake time.
 type node struct {
-	*testing.T
+	bubble.T
 	tables  *state.Tables
 	kernel  *fakeKernel
 	cluster *fakeCluster
@@ -262,24 +264,22 @@ type node struct {
 // one namespace. The time is fake: waiting takes none.
 func story(t *testing.T, name string, tell func(n *node)) {
 	t.Helper()
-	t.Run(name, func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			n := newNode(t)
-			defer func() { n.stop() }()
-			tell(n)
-		})
+	bubble.Run(t, name, func(t bubble.T) {
+		n := newNode(t.T)
+		defer func() { n.stop() }()
+		tell(n)
 	})
 }
 
 func newNode(t *testing.T) *node {
 	t.Helper()
-	n := &node{T: t, kernel: newFakeKernel(), cluster: newFakeCluster(), mode: policy.ModeDefault, eps: map[uint32]state.Endpoint{}, stop: func() {}}
+	n := &node{T: bubble.T{T: t}, kernel: newFakeKernel(), cluster: newFakeCluster(), mode: policy.ModeDefault, eps: map[uint32]state.Endpoint{}, stop: func() {}}
 	var err error
 	n.tables, err = state.NewTables()
-	n.must(err)
+	n.Must(err)
 	n.filter, err = identity.ParseFilter(nil)
-	n.must(err)
-	n.must(n.tables.UpsertNode(state.Node{Name: here, MTU: 1500}))
+	n.Must(err)
+	n.Must(n.tables.UpsertNode(state.Node{Name: here, MTU: 1500}))
 	n.namespace(ns, nil)
 	return n
 }
@@ -291,7 +291,7 @@ func (n *node) start() {
 		NodeName: here, ClusterName: "default", Mode: n.mode, Filter: n.filter, Interval: time.Hour,
 		Tables: n.tables, Datapath: n.kernel, Cluster: n.cluster, Meter: n.cluster, Log: slog.New(slog.DiscardHandler),
 	})
-	n.must(err)
+	n.Must(err)
 	for _, ep := range n.eps {
 		agent.Restore(ep)
 	}
@@ -301,7 +301,7 @@ func (n *node) start() {
 	n.agent = agent
 	n.stop = func() {
 		cancel()
-		n.must(<-done)
+		n.Must(<-done)
 		n.stop = func() {}
 	}
 	synctest.Wait()
@@ -313,23 +313,10 @@ func (n *node) sync() {
 	synctest.Wait()
 }
 
-func (n *node) must(err error) {
-	n.Helper()
-	if err != nil {
-		n.Fatal(err)
-	}
-}
-
-// pass lets time pass.
-func (n *node) pass(d time.Duration) {
-	time.Sleep(d)
-	synctest.Wait()
-}
-
 // namespace writes a row.
 func (n *node) namespace(name string, labels map[string]string) {
 	n.Helper()
-	n.must(n.tables.UpsertNamespace(state.Namespace{Name: name, Labels: labels}))
+	n.Must(n.tables.UpsertNamespace(state.Namespace{Name: name, Labels: labels}))
 	synctest.Wait()
 }
 
@@ -341,7 +328,7 @@ func podRef(name string) state.PodRef {
 func (n *node) pod(name string, labels ...string) state.Pod {
 	n.Helper()
 	p := state.Pod{Ref: podRef(name), Labels: parseLabels(labels), ServiceAccount: "default", CreatedAt: time.Now()}
-	n.must(n.tables.UpsertPod(p))
+	n.Must(n.tables.UpsertPod(p))
 	synctest.Wait()
 	return p
 }
@@ -359,9 +346,9 @@ func parseLabels(labels []string) map[string]string {
 func (n *node) identify(id uint32, labels ...string) {
 	n.Helper()
 	namespace, _, err := n.tables.NamespaceByName(ns)
-	n.must(err)
+	n.Must(err)
 	l, ports := identity.Of(state.Pod{Ref: podRef("any"), Labels: parseLabels(labels), ServiceAccount: "default"}, namespace, "default", n.filter)
-	n.must(n.tables.UpsertIdentity(state.Identity{ID: id, Labels: l, NamedPorts: ports}))
+	n.Must(n.tables.UpsertIdentity(state.Identity{ID: id, Labels: l, NamedPorts: ports}))
 	synctest.Wait()
 }
 
@@ -388,7 +375,7 @@ func (n *node) add(ref state.PodRef) (uint32, error) {
 func (n *node) mustAdd(name string) uint32 {
 	n.Helper()
 	id, err := n.add(podRef(name))
-	n.must(err)
+	n.Must(err)
 	return id
 }
 
@@ -409,14 +396,14 @@ func (n *node) adding(name string) (id uint32, wait func() error, done func() bo
 		}
 		synctest.Wait()
 		return err
-	}, func() bool { return closed(finished) }
+	}, func() bool { return timing.Closed(finished) }
 }
 
 // allow writes a policy: pods with the label subject take traffic from pods with
 // the label peer alone.
 func (n *node) allow(name, subject, peer string) {
 	n.Helper()
-	n.must(n.tables.UpsertNetworkPolicy(state.NetworkPolicy{
+	n.Must(n.tables.UpsertNetworkPolicy(state.NetworkPolicy{
 		Namespace: ns, Name: name, UID: "uid-" + name, IsolatesIngress: true,
 		Subject: state.Selector{MatchLabels: parseLabels([]string{subject})},
 		Ingress: []state.PolicyRule{{Peers: []state.PolicyPeer{{Pods: &state.Selector{MatchLabels: parseLabels([]string{peer})}}}}},
@@ -426,7 +413,7 @@ func (n *node) allow(name, subject, peer string) {
 
 func (n *node) removePolicy(name string) {
 	n.Helper()
-	n.must(n.tables.DeleteNetworkPolicy(ns, name))
+	n.Must(n.tables.DeleteNetworkPolicy(ns, name))
 	synctest.Wait()
 }
 
@@ -440,14 +427,14 @@ func (n *node) publishes(other string, pods ...any) {
 			Addrs: []netip.Addr{netip.AddrFrom4([4]byte{10, 0, 1, byte(i + 1)})},
 		})
 	}
-	n.must(n.tables.UpsertNodeEndpoints(row))
+	n.Must(n.tables.UpsertNodeEndpoints(row))
 	synctest.Wait()
 }
 
 // otherNode adds a node whose agent runs.
 func (n *node) otherNode() {
 	n.Helper()
-	n.must(n.tables.UpsertNode(state.Node{Name: there, MTU: 1500}))
+	n.Must(n.tables.UpsertNode(state.Node{Name: there, MTU: 1500}))
 	synctest.Wait()
 }
 

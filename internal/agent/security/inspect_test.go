@@ -17,7 +17,7 @@ import (
 func TestTrace(t *testing.T) {
 	story(t, "who may reach whom", func(n *node) {
 		n.enforced()
-		n.must(n.tables.UpsertNode(state.Node{Name: here, MTU: 1500, Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1")}}))
+		n.Must(n.tables.UpsertNode(state.Node{Name: here, MTU: 1500, Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1")}}))
 		n.publishes(there, "client", 301, "other", 302, "new", int(state.IdentityInit))
 		for _, tc := range []struct {
 			from, to string
@@ -36,7 +36,7 @@ func TestTrace(t *testing.T) {
 			{"shop/web", "shop/other", true, 2, "", "judged by node node-2"},
 		} {
 			got, err := n.agent.Trace(agentapi.TraceRequest{From: tc.from, To: tc.to, Port: 80, Protocol: state.ProtocolTCP})
-			n.must(err)
+			n.Must(err)
 			last := got.Steps[len(got.Steps)-1]
 			if got.Allowed != tc.allowed || len(got.Steps) != tc.steps || strings.Join(last.Rules, ",") != tc.rules || !strings.Contains(last.Reason, tc.reason) {
 				n.Errorf("%s to %s: %+v", tc.from, tc.to, got)
@@ -67,7 +67,7 @@ func TestTrace(t *testing.T) {
 		n.mustAdd("web")
 		n.allow("web", "app=web", "app=client")
 		got, err := n.agent.Trace(agentapi.TraceRequest{From: "203.0.113.9", To: "shop/web", Port: 80, Protocol: state.ProtocolTCP})
-		n.must(err)
+		n.Must(err)
 		if !got.Allowed || !strings.HasPrefix(got.Steps[0].Reason, "not enforced yet (pod shop/web") {
 			n.Errorf("%+v", got)
 		}
@@ -80,7 +80,7 @@ func TestTrace(t *testing.T) {
 func TestPolicies(t *testing.T) {
 	story(t, "what a pod is under", func(n *node) {
 		web, _ := n.enforced()
-		n.must(n.tables.UpsertNetworkPolicy(state.NetworkPolicy{
+		n.Must(n.tables.UpsertNetworkPolicy(state.NetworkPolicy{
 			Namespace: ns, Name: "out", IsolatesEgress: true, Subject: state.Selector{MatchLabels: parseLabels([]string{"app=web"})},
 			Egress: []state.PolicyRule{
 				{
@@ -90,7 +90,7 @@ func TestPolicies(t *testing.T) {
 				{Ports: []state.PolicyPort{{Protocol: state.ProtocolUDP, Port: 53}}},
 			},
 		}))
-		n.pass(0)
+		n.Pass(0)
 		got := n.agent.Policies("shop/web")
 		if len(got) != 1 || got[0].Endpoint != web || got[0].Identity != 300 {
 			n.Fatalf("%+v", got)
@@ -136,7 +136,7 @@ func TestIdentities(t *testing.T) {
 	story(t, "with how many addresses have them", func(n *node) {
 		n.enforced()
 		got, err := n.agent.Identities()
-		n.must(err)
+		n.Must(err)
 		addrs := map[uint32]int{}
 		last := uint32(0)
 		for _, id := range got {

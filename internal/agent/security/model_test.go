@@ -34,7 +34,7 @@ func TestModel(t *testing.T) {
 					m.step()
 				}
 				m.kernel.set(func(k *fakeKernel) { k.fail = false })
-				m.pass(2 * stageLimit)
+				m.Pass(2 * stageLimit)
 				m.check()
 			})
 		})
@@ -69,7 +69,7 @@ func (m *model) step() {
 		i := m.rng.IntN(len(values))
 		m.identify(uint32(300+i), "app="+values[i])
 	case 7:
-		m.must(m.tables.DeleteIdentity(uint32(300 + m.rng.IntN(len(values)))))
+		m.Must(m.tables.DeleteIdentity(uint32(300 + m.rng.IntN(len(values)))))
 	case 8:
 		if m.pods > 0 {
 			m.pod(fmt.Sprint("pod-", m.rng.IntN(m.pods)), "app="+m.pick())
@@ -77,7 +77,7 @@ func (m *model) step() {
 	case 9:
 		m.kernel.set(func(k *fakeKernel) { k.fail = !k.fail })
 	case 10:
-		m.pass(time.Duration(m.rng.IntN(40)) * time.Second)
+		m.Pass(time.Duration(m.rng.IntN(40)) * time.Second)
 	case 11:
 		m.stop()
 		m.cluster.synced = make(chan struct{})
@@ -97,9 +97,9 @@ func (m *model) addPod() {
 		return
 	}
 	policies, _, err := m.tables.NetworkPolicies()
-	m.must(err)
+	m.Must(err)
 	pod, _, err := m.tables.PodByName(ns, name)
-	m.must(err)
+	m.Must(err)
 	for _, p := range policies {
 		if p.Subject.MatchLabels["app"] == pod.Labels["app"] && m.open(id) {
 			m.Errorf("%s was admitted without policy %s", name, p.Name)
@@ -113,23 +113,23 @@ func (m *model) check() {
 		Mode: m.mode, PodLabelKnown: m.filter.KeepPodLabel, NamespaceLabelKnown: m.filter.KeepNamespaceLabel,
 	})
 	policies, _, err := m.tables.NetworkPolicies()
-	m.must(err)
+	m.Must(err)
 	for _, p := range policies {
 		fresh.SetPolicy(p)
 	}
 	ids, _, err := m.tables.Identities()
-	m.must(err)
+	m.Must(err)
 	numbers := map[string]uint32{}
 	for _, id := range ids {
 		fresh.SetIdentity(id)
 		numbers[identity.Key(id.Labels, id.NamedPorts)] = id.ID
 	}
 	namespace, _, err := m.tables.NamespaceByName(ns)
-	m.must(err)
+	m.Must(err)
 	for _, n := range slices.Sorted(maps.Keys(m.eps)) {
 		ep := m.eps[n]
 		pod, _, err := m.tables.PodByName(ns, ep.Pod.Name)
-		m.must(err)
+		m.Must(err)
 		fresh.SetSubject(policy.Subject{Endpoint: ep.ID, Pod: ep.Pod, Labels: pod.Labels, NamedPorts: pod.NamedPorts})
 		labels, ports := identity.Of(pod, namespace, "default", m.filter)
 		want, ok := numbers[identity.Key(labels, ports)]

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/placid-net/placid/internal/policy"
+	"github.com/placid-net/placid/internal/timing"
 )
 
 // The wait before a write that failed is tried again; it doubles each time.
@@ -38,18 +39,13 @@ func (e *Enforcer) Run(ctx context.Context) error {
 	defer audit.Stop()
 	synced := e.synced
 	for {
-		var due <-chan time.Time
-		var timer *time.Timer
-		if next := e.turn(ctx); !next.IsZero() {
-			timer = time.NewTimer(time.Until(next))
-			due = timer.C
-		}
+		next := timing.NewAlarm(e.turn(ctx))
 		select {
 		case <-ctx.Done():
 		case <-synced:
 			synced = nil
 		case <-e.wake:
-		case <-due:
+		case <-next.Due:
 		case <-audit.C:
 			e.audited()
 		case <-e.feeds.policies.Ready():
@@ -58,9 +54,7 @@ func (e *Enforcer) Run(ctx context.Context) error {
 		case <-e.feeds.pods.Ready():
 		case <-e.feeds.nodes.Ready():
 		}
-		if timer != nil {
-			timer.Stop()
-		}
+		next.Stop()
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -86,7 +80,7 @@ func (e *Enforcer) notify() {
 func (e *Enforcer) turn(ctx context.Context) time.Time {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	complete := closed(e.synced) // before the feeds are read
+	complete := timing.Closed(e.synced) // before the feeds are read
 	e.pullLocked()
 	if complete && !e.begun {
 		e.beginLocked()
@@ -102,7 +96,7 @@ func (e *Enforcer) turn(ctx context.Context) time.Time {
 	e.publishLocked()
 	e.problemsLocked()
 	e.changedLocked()
-	return earliest(e.stage.next(), e.published.next(), e.retry.next())
+	return timing.Earliest(e.stage.next(), e.published.next(), e.retry.next())
 }
 
 // next is when the retry is due; zero when there is none.
@@ -191,24 +185,4 @@ func (e *Enforcer) logRetryLocked(err error) {
 func (e *Enforcer) changedLocked() {
 	close(e.changed)
 	e.changed = make(chan struct{})
-}
-
-func closed(ch <-chan struct{}) bool {
-	select {
-	case <-ch:
-		return true
-	default:
-		return false
-	}
-}
-
-// earliest returns the first of the times that are set.
-func earliest(times ...time.Time) time.Time {
-	var first time.Time
-	for _, t := range times {
-		if !t.IsZero() && (first.IsZero() || t.Before(first)) {
-			first = t
-		}
-	}
-	return first
 }

@@ -39,7 +39,7 @@ func TestPodBeforePolicy(t *testing.T) {
 		n.sync()
 		web := n.mustAdd("web")
 		n.allow("web", "app=web", "app=client")
-		n.pass(5 * time.Second)
+		n.Pass(5 * time.Second)
 		if !n.open(web) || n.publishedAs("web") != state.IdentityInit {
 			n.Fatalf("before anybody has an identity: open %t, published as %d", n.open(web), n.publishedAs("web"))
 		}
@@ -51,12 +51,12 @@ func TestPodBeforePolicy(t *testing.T) {
 		if n.publishedAs("web") != 300 || n.identityOf(web) != 300 {
 			n.Errorf("published as %d, in the kernel %d", n.publishedAs("web"), n.identityOf(web))
 		}
-		n.pass(5 * time.Second)
+		n.Pass(5 * time.Second)
 		if why := n.agent.Status().Staged; !n.open(web) || !strings.Contains(why, there) {
 			n.Fatalf("before the other node publishes: open %t, %q", n.open(web), why)
 		}
 		n.publishes(there, "client", int(state.IdentityInit))
-		n.pass(5 * time.Second)
+		n.Pass(5 * time.Second)
 		if why := n.agent.Status().Staged; !n.open(web) || !strings.Contains(why, "1 pods of node node-2") {
 			n.Fatalf("before the client has an identity: open %t, %q", n.open(web), why)
 		}
@@ -64,7 +64,7 @@ func TestPodBeforePolicy(t *testing.T) {
 		if !n.open(web) {
 			n.Error("enforced before the datapath could write who the client is")
 		}
-		n.pass(time.Second)
+		n.Pass(time.Second)
 		if n.open(web) || !n.reaches(web, 301) || n.reaches(web, state.IdentityWorld) {
 			n.Errorf("open %t, client %t, world %t", n.open(web), n.reaches(web, 301), n.reaches(web, state.IdentityWorld))
 		}
@@ -79,24 +79,24 @@ func TestPodBeforePolicy(t *testing.T) {
 		n.sync()
 		web := n.mustAdd("web")
 		n.allow("web", "app=web", "app=client")
-		n.pass(29 * time.Second)
+		n.Pass(29 * time.Second)
 		if !n.open(web) {
 			n.Error("enforced early")
 		}
-		n.pass(2 * time.Second)
+		n.Pass(2 * time.Second)
 		if n.open(web) {
 			n.Error("not enforced after 30 s")
 		}
 	})
 	story(t, "a node without an agent is not waited for", func(n *node) {
-		n.must(n.tables.UpsertNode(state.Node{Name: there}))
+		n.Must(n.tables.UpsertNode(state.Node{Name: there}))
 		n.pod("web", "app=web")
 		n.start()
 		n.sync()
 		web := n.mustAdd("web")
 		n.identify(300, "app=web")
 		n.allow("web", "app=web", "app=client")
-		n.pass(time.Second)
+		n.Pass(time.Second)
 		if n.open(web) {
 			n.Error("not enforced")
 		}
@@ -129,7 +129,7 @@ func (n *node) enforced() (web, db uint32) {
 	n.identify(302, "app=db")
 	n.publishes(there, "client", 301)
 	n.allow("web", "app=web", "app=client")
-	n.pass(time.Second)
+	n.Pass(time.Second)
 	if n.open(web) || !n.reaches(web, 301) || n.reaches(web, 302) || !n.open(db) {
 		n.Fatalf("web open %t, client %t, db %t; db open %t", n.open(web), n.reaches(web, 301), n.reaches(web, 302), n.open(db))
 	}
@@ -152,12 +152,12 @@ func TestPolicyBeforePod(t *testing.T) {
 	story(t, "its row comes late", func(n *node) {
 		n.enforced()
 		id, wait, done := n.adding("web-2")
-		n.pass(3 * time.Second)
+		n.Pass(3 * time.Second)
 		if done() {
 			n.Fatalf("admitted without labels: %v", wait())
 		}
 		n.pod("web-2", "app=web")
-		n.must(wait())
+		n.Must(wait())
 		if n.open(id) || n.count().asked != 0 {
 			n.Errorf("open %t, asked %d times", n.open(id), n.count().asked)
 		}
@@ -192,14 +192,14 @@ func TestPolicyBeforePod(t *testing.T) {
 	})
 	story(t, "the row is of an earlier pod of that name", func(n *node) {
 		n.enforced()
-		n.must(n.tables.UpsertPod(state.Pod{Ref: state.PodRef{Namespace: ns, Name: "web-2", UID: "earlier"}}))
+		n.Must(n.tables.UpsertPod(state.Pod{Ref: state.PodRef{Namespace: ns, Name: "web-2", UID: "earlier"}}))
 		id, wait, done := n.adding("web-2")
-		n.pass(time.Second)
+		n.Pass(time.Second)
 		if done() {
 			n.Fatalf("admitted with the labels of another pod: %v", wait())
 		}
 		n.pod("web-2", "app=web")
-		n.must(wait())
+		n.Must(wait())
 		if n.open(id) {
 			n.Error("open")
 		}
@@ -221,7 +221,7 @@ func TestPolicyBeforePod(t *testing.T) {
 			n.Errorf("a pod that no policy isolates waited %v; open %t", took, n.open(db))
 		}
 		second, wait, done := n.adding("web-2")
-		n.pass(10 * time.Second)
+		n.Pass(10 * time.Second)
 		if done() {
 			n.Fatalf("the ADD did not wait for the end of staging: %v", wait())
 		}
@@ -229,11 +229,11 @@ func TestPolicyBeforePod(t *testing.T) {
 			n.Errorf("the new pod is open: %t; the old one %t", n.open(second), n.open(web))
 		}
 		n.publishes(there)
-		n.pass(time.Second)
+		n.Pass(time.Second)
 		if !done() || n.open(web) {
 			n.Errorf("after staging: ADD done %t, the old pod open %t", done(), n.open(web))
 		}
-		n.must(wait())
+		n.Must(wait())
 	})
 	story(t, "nothing is known since the start", func(n *node) {
 		n.pod("web", "app=web")
@@ -244,10 +244,10 @@ func TestPolicyBeforePod(t *testing.T) {
 			n.Errorf("after %v: %v", time.Since(began), err)
 		}
 		_, wait, _ := n.adding("web")
-		n.pass(time.Second)
+		n.Pass(time.Second)
 		n.sync()
-		n.must(wait())
-		n.must(n.agent.Ready())
+		n.Must(wait())
+		n.Must(n.agent.Ready())
 	})
 }
 
@@ -272,10 +272,10 @@ func TestOperatorSlow(t *testing.T) {
 		n.enforced()
 		n.pod("job", "app=job")
 		id, wait, _ := n.adding("job")
-		n.pass(500 * time.Millisecond)
+		n.Pass(500 * time.Millisecond)
 		n.identify(303, "app=job")
 		began := time.Now()
-		n.must(wait())
+		n.Must(wait())
 		if time.Since(began) != 0 || n.identityOf(id) != 303 {
 			n.Errorf("identity %d after %v", n.identityOf(id), time.Since(began))
 		}
@@ -312,7 +312,7 @@ func TestRelabel(t *testing.T) {
 	})
 	story(t, "an identity goes", func(n *node) {
 		web, _ := n.enforced()
-		n.must(n.tables.DeleteIdentity(300))
+		n.Must(n.tables.DeleteIdentity(300))
 		synctest.Wait()
 		if n.identityOf(web) != state.IdentityInit {
 			n.Errorf("identity %d is used although it is gone", n.identityOf(web))
@@ -326,7 +326,7 @@ func TestRestart(t *testing.T) {
 		n.stop()
 		n.cluster.look(func(c *fakeCluster) {
 			row := state.NodeEndpoints{Node: here, Endpoints: c.published}
-			n.must(n.tables.UpsertNodeEndpoints(row))
+			n.Must(n.tables.UpsertNodeEndpoints(row))
 		})
 		sinceOf := func() (at time.Time) {
 			n.cluster.look(func(c *fakeCluster) {
@@ -339,10 +339,10 @@ func TestRestart(t *testing.T) {
 			return at
 		}
 		since := sinceOf()
-		n.pass(time.Hour)
+		n.Pass(time.Hour)
 		n.cluster.synced = make(chan struct{}) // the API server is away
 		n.start()
-		n.pass(time.Minute)
+		n.Pass(time.Minute)
 		if n.open(web) || !n.reaches(web, 301) || n.agent.Ready() == nil {
 			n.Errorf("while nothing is known: open %t, client %t", n.open(web), n.reaches(web, 301))
 		}
@@ -370,10 +370,10 @@ func TestRestart(t *testing.T) {
 		web, _ := n.enforced()
 		n.stop()
 		n.cluster.synced = make(chan struct{})
-		n.must(n.tables.DeletePod(ns, "web"))
+		n.Must(n.tables.DeletePod(ns, "web"))
 		n.start()
 		n.sync()
-		n.pass(2 * time.Hour) // an audit too
+		n.Pass(2 * time.Hour) // an audit too
 		if n.open(web) {
 			n.Error("it is open")
 		}
@@ -385,14 +385,14 @@ func TestRestart(t *testing.T) {
 		n.sync()
 		web := n.mustAdd("web")
 		n.allow("web", "app=web", "app=client")
-		n.pass(10 * time.Second)
+		n.Pass(10 * time.Second)
 		n.stop()
 		n.cluster.synced = make(chan struct{})
 		n.start()
 		n.sync()
 		n.identify(300, "app=web")
 		n.publishes(there)
-		n.pass(time.Second)
+		n.Pass(time.Second)
 		if n.open(web) {
 			n.Error("open")
 		}

@@ -18,7 +18,7 @@ func TestAway(t *testing.T) {
 		n.kernel.set(func(k *fakeKernel) { k.fail = true })
 		n.allow("db", "app=db", "app=web")
 		n.pod("web", "app=db")
-		n.pass(5 * time.Second)
+		n.Pass(5 * time.Second)
 		if !n.open(db) || n.agent.Ready() == nil {
 			n.Errorf("db open %t, ready: %v", n.open(db), n.agent.Ready())
 		}
@@ -27,16 +27,16 @@ func TestAway(t *testing.T) {
 			n.Errorf("ADD while nothing can be written: %v", err)
 		}
 		n.kernel.set(func(k *fakeKernel) { k.fail = false })
-		n.pass(retryMax)
+		n.Pass(retryMax)
 		if n.open(db) || n.open(web) || n.identityOf(web) != 302 {
 			n.Errorf("nothing may be lost: db open %t, web open %t, identity %d", n.open(db), n.open(web), n.identityOf(web))
 		}
-		n.must(n.agent.Ready())
+		n.Must(n.agent.Ready())
 	})
 	story(t, "an audit mends the kernel", func(n *node) {
 		web, _ := n.enforced()
 		n.kernel.set(func(k *fakeKernel) { delete(k.tables.Endpoints, web) })
-		n.pass(time.Hour + time.Second)
+		n.Pass(time.Hour + time.Second)
 		if n.open(web) {
 			n.Error("not mended")
 		}
@@ -71,17 +71,17 @@ func TestPublish(t *testing.T) {
 	story(t, "as long as somebody asks", func(n *node) {
 		web, _ := n.enforced()
 		n.removePolicy("web")
-		n.pass(withdrawDelay - time.Second)
+		n.Pass(withdrawDelay - time.Second)
 		if !n.open(web) || !n.isPublished() {
 			n.Errorf("after the last policy: open %t, published %t", n.open(web), n.isPublished())
 		}
 		n.allow("web", "app=web", "app=client") // replaced: at once
-		n.pass(stageQuiet + stagePoll)
+		n.Pass(stageQuiet + stagePoll)
 		if n.open(web) {
 			n.Error("not enforced")
 		}
 		n.removePolicy("web")
-		n.pass(withdrawDelay + time.Second)
+		n.Pass(withdrawDelay + time.Second)
 		if n.isPublished() {
 			n.Error("not withdrawn")
 		}
@@ -95,7 +95,7 @@ func TestPublish(t *testing.T) {
 		n.cluster.look(func(c *fakeCluster) { c.there = true })
 		n.start()
 		n.sync()
-		n.pass(withdrawDelay + time.Second)
+		n.Pass(withdrawDelay + time.Second)
 		if n.isPublished() {
 			n.Error("not withdrawn")
 		}
@@ -117,7 +117,7 @@ func TestPublish(t *testing.T) {
 		n.enforced()
 		publishes, writes := n.count().publishes, n.count().writes
 		n.namespace("other", nil)
-		n.pass(time.Minute)
+		n.Pass(time.Minute)
 		if n.count().publishes != publishes || n.count().writes != writes {
 			n.Errorf("%d lists and %d writes for nothing", n.count().publishes-publishes, n.count().writes-writes)
 		}
@@ -174,7 +174,7 @@ func TestWithoutPod(t *testing.T) {
 		n.enforced()
 		began := time.Now()
 		id, err := n.add(state.PodRef{})
-		n.must(err)
+		n.Must(err)
 		if took := time.Since(began); took != 0 || !n.open(id) || n.identityOf(id) != state.IdentityInit {
 			n.Errorf("after %v: open %t, identity %d", took, n.open(id), n.identityOf(id))
 		}
@@ -190,11 +190,11 @@ func TestMeter(t *testing.T) {
 	story(t, "how long it took", func(n *node) {
 		n.enforced()
 		n.pod("job", "app=job")
-		n.pass(3 * time.Second)
+		n.Pass(3 * time.Second)
 		_, wait, _ := n.adding("job")
-		n.pass(time.Second)
+		n.Pass(time.Second)
 		n.identify(303, "app=job")
-		n.must(wait())
+		n.Must(wait())
 		n.publishes(there, "client", 301, "far", 303)
 		n.cluster.look(func(c *fakeCluster) {
 			if len(c.identified) == 0 || c.identified[len(c.identified)-1] != 4*time.Second {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/placid-net/placid/internal/loadbalance"
 	"github.com/placid-net/placid/internal/state"
+	"github.com/placid-net/placid/internal/testutil/bubble"
 )
 
 // swiftKernel takes everything at once and says when.
@@ -37,12 +38,12 @@ func BenchmarkSliceChange(b *testing.B) {
 	for _, services := range []int{10, 1000, 10000} {
 		b.Run(fmt.Sprint(services, " services"), func(b *testing.B) {
 			tables, err := state.NewTables()
-			must(b, err)
+			bubble.Must(b, err)
 			for i := range services {
 				s := web(fmt.Sprint("web-", i), 1)
 				s.ClusterIPs = []netip.Addr{netip.AddrFrom4([4]byte{10, 96, byte(i >> 8), byte(i)})}
-				must(b, tables.UpsertService(s))
-				must(b, tables.UpsertSlice(benchSlice(i, 10)))
+				bubble.Must(b, tables.UpsertService(s))
+				bubble.Must(b, tables.UpsertSlice(benchSlice(i, 10)))
 			}
 			cluster := newFakeCluster()
 			kernel := &swiftKernel{newFakeKernel(), make(chan loadbalance.Update), make(chan int)}
@@ -52,7 +53,7 @@ func BenchmarkSliceChange(b *testing.B) {
 				NodeName: here, Compiler: compiler(), HealthChecks: true, Interval: time.Hour, Tables: tables,
 				Datapath: kernel, Cluster: cluster, Meter: cluster, Log: slog.New(slog.DiscardHandler),
 			})
-			must(b, err)
+			bubble.Must(b, err)
 			ctx, cancel := context.WithCancel(context.Background())
 			done := make(chan error, 1)
 			go func() { done <- r.Run(ctx) }()
@@ -61,14 +62,14 @@ func BenchmarkSliceChange(b *testing.B) {
 			}
 			n := 0
 			for b.Loop() {
-				must(b, tables.UpsertSlice(benchSlice(n%services, 9+n/services%2)))
+				bubble.Must(b, tables.UpsertSlice(benchSlice(n%services, 9+n/services%2)))
 				n++
 				if u := <-kernel.applied; len(u.Upsert) != 1 {
 					b.Fatalf("an update of %d ports", len(u.Upsert))
 				}
 			}
 			cancel()
-			must(b, <-done)
+			bubble.Must(b, <-done)
 		})
 	}
 }
@@ -79,11 +80,4 @@ func benchSlice(service, backends int) state.EndpointSlice {
 		addrs = append(addrs, netip.AddrFrom4([4]byte{10, byte(service >> 8), byte(service), byte(i)}).String())
 	}
 	return slice(fmt.Sprint("web-", service), addrs...)
-}
-
-func must(tb testing.TB, err error) {
-	tb.Helper()
-	if err != nil {
-		tb.Fatal(err)
-	}
 }

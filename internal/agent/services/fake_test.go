@@ -19,6 +19,7 @@ import (
 	"github.com/placid-net/placid/internal/k8s"
 	"github.com/placid-net/placid/internal/loadbalance"
 	"github.com/placid-net/placid/internal/state"
+	"github.com/placid-net/placid/internal/testutil/bubble"
 )
 
 var errFake = errors.New("fake kernel says no")
@@ -171,7 +172,7 @@ func (k *fakeKernel) InspectServices() ([]datapath.FrontendState, error) {
 		for _, f := range p.Frontends {
 			out = append(out, datapath.FrontendState{
 				Addr: f.Addr, Protocol: key.Protocol, Service: k.ids[key], Affinity: p.Affinity,
-				Outside: listState(k.ids[key], wanted(p, f.Outside)), Cluster: listState(k.ids[key], wanted(p, f.Cluster)),
+				Outside: listState(k.ids[key], p.Backends(f.Outside)), Cluster: listState(k.ids[key], p.Backends(f.Cluster)),
 			})
 		}
 	}
@@ -291,7 +292,7 @@ const (
 
 // node is one node with its Runner, in a bubble of fake time.
 type node struct {
-	*testing.T
+	bubble.T
 	tables  *state.Tables
 	kernel  *fakeKernel
 	cluster *fakeCluster
@@ -304,18 +305,16 @@ type node struct {
 // story runs tell on a node without a Runner. The time is fake.
 func story(t *testing.T, name string, tell func(n *node)) {
 	t.Helper()
-	t.Run(name, func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			n := newNode(t)
-			defer func() { n.stop() }()
-			tell(n)
-		})
+	bubble.Run(t, name, func(t bubble.T) {
+		n := newNode(t.T)
+		defer func() { n.stop() }()
+		tell(n)
 	})
 }
 
 func newNode(t *testing.T) *node {
 	t.Helper()
-	n := &node{T: t, kernel: newFakeKernel(), cluster: newFakeCluster(), stop: func() {}}
+	n := &node{T: bubble.T{T: t}, kernel: newFakeKernel(), cluster: newFakeCluster(), stop: func() {}}
 	n.listen = func(uint16) (net.Listener, error) { return newQuietListener(), nil }
 	n.newTables()
 	return n
@@ -324,8 +323,8 @@ func newNode(t *testing.T) *node {
 func (n *node) newTables() {
 	var err error
 	n.tables, err = state.NewTables()
-	n.must(err)
-	n.must(n.tables.UpsertNode(state.Node{Name: here, Zone: "a", Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1")}}))
+	n.Must(err)
+	n.Must(n.tables.UpsertNode(state.Node{Name: here, Zone: "a", Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1")}}))
 }
 
 func compiler() loadbalance.Config {
@@ -341,7 +340,7 @@ func (n *node) newRunner() *Runner {
 		NodeName: here, Compiler: compiler(), Off: n.off, HealthChecks: true, Interval: time.Minute, Tables: n.tables,
 		Datapath: n.kernel, Cluster: n.cluster, Meter: n.cluster, Listen: n.listen, Log: slog.New(slog.DiscardHandler),
 	})
-	n.must(err)
+	n.Must(err)
 	return r
 }
 
@@ -355,7 +354,7 @@ func (n *node) launch() {
 	n.runner = r
 	n.stop = func() {
 		cancel()
-		n.must(<-done)
+		n.Must(<-done)
 		n.stop = func() {}
 	}
 }
@@ -378,7 +377,7 @@ func (n *node) running() {
 	n.Helper()
 	n.start()
 	n.sync()
-	n.pass(time.Second)
+	n.Pass(time.Second)
 	n.cluster.take()
 	n.cluster.timed()
 }
@@ -387,32 +386,19 @@ func (n *node) running() {
 func (n *node) restart() {
 	n.Helper()
 	services, _, err := n.tables.Services()
-	n.must(err)
+	n.Must(err)
 	slices, _, err := n.tables.Slices()
-	n.must(err)
+	n.Must(err)
 	n.stop()
 	n.newTables()
 	n.cluster = newFakeCluster()
 	n.start()
 	for _, s := range services {
-		n.must(n.tables.UpsertService(s))
+		n.Must(n.tables.UpsertService(s))
 	}
 	for _, s := range slices {
-		n.must(n.tables.UpsertSlice(s))
+		n.Must(n.tables.UpsertSlice(s))
 	}
-	synctest.Wait()
-}
-
-func (n *node) must(err error) {
-	n.Helper()
-	if err != nil {
-		n.Fatal(err)
-	}
-}
-
-// pass lets time pass.
-func (n *node) pass(d time.Duration) {
-	time.Sleep(d)
 	synctest.Wait()
 }
 
@@ -428,7 +414,7 @@ func web(name string, last byte) state.Service {
 
 func (n *node) service(s state.Service) {
 	n.Helper()
-	n.must(n.tables.UpsertService(s))
+	n.Must(n.tables.UpsertService(s))
 	synctest.Wait()
 }
 
@@ -436,7 +422,7 @@ func (n *node) service(s state.Service) {
 // node.
 func (n *node) backends(service string, addrs ...string) {
 	n.Helper()
-	n.must(n.tables.UpsertSlice(slice(service, addrs...)))
+	n.Must(n.tables.UpsertSlice(slice(service, addrs...)))
 	synctest.Wait()
 }
 

@@ -151,17 +151,17 @@ func TestHealthOfService(t *testing.T) {
 	s := web("web", 1)
 	s.ExternalLocal, s.HealthCheckPort = true, 31000
 	s.LoadBalancers = []netip.Addr{netip.MustParseAddr("198.51.100.1")}
-	n.must(n.tables.UpsertService(s))
+	n.Must(n.tables.UpsertService(s))
 	waitFor(t, "the port to be open", func() bool { return l.at(31000) != "" })
 	if got := l.ask(t, 31000, "/healthz"); got.Status != 503 {
 		t.Errorf("without endpoints: %+v", got)
 	}
-	n.must(n.tables.UpsertSlice(slice("web", "10.0.0.1", "10.0.1.1")))
+	n.Must(n.tables.UpsertSlice(slice("web", "10.0.0.1", "10.0.1.1")))
 	waitFor(t, "an endpoint", func() bool { return l.ask(t, 31000, "/healthz").Status == 200 })
 	if diff := cmp.Diff(said(200, "1", "web", 1, true), l.ask(t, 31000, "/healthz")); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
-	n.must(n.tables.DeleteService(s.Ref))
+	n.Must(n.tables.DeleteService(s.Ref))
 	waitFor(t, "the port to close", func() bool { return l.refused(31000) })
 }
 

@@ -32,7 +32,7 @@ func TestHostPorts(t *testing.T) {
 	}
 	story(t, "a pod that is made anew", func(n *node) {
 		n.running()
-		n.must(n.tables.UpsertEndpoint(endpoint(1, "10.0.0.1", 5353)))
+		n.Must(n.tables.UpsertEndpoint(endpoint(1, "10.0.0.1", 5353)))
 		synctest.Wait()
 		if got := at(n); got != "192.0.2.1:5353 to 10.0.0.1:53" {
 			n.Errorf("served: %s", got)
@@ -41,14 +41,14 @@ func TestHostPorts(t *testing.T) {
 			n.Errorf("services %+v, status %+v", i, n.runner.Status())
 		}
 		// The new endpoint may come before the old one goes.
-		n.must(n.tables.UpsertEndpoint(endpoint(2, "10.0.0.2", 5354)))
+		n.Must(n.tables.UpsertEndpoint(endpoint(2, "10.0.0.2", 5354)))
 		synctest.Wait()
-		n.must(n.tables.DeleteEndpoint(1))
+		n.Must(n.tables.DeleteEndpoint(1))
 		synctest.Wait()
 		if got := at(n); got != "192.0.2.1:5354 to 10.0.0.2:53" {
 			n.Errorf("served: %s", got)
 		}
-		n.must(n.tables.DeleteEndpoint(2))
+		n.Must(n.tables.DeleteEndpoint(2))
 		synctest.Wait()
 		if got := at(n); got != "none" || n.runner.Status().HostPorts != 0 {
 			n.Errorf("served: %s", got)
@@ -58,8 +58,8 @@ func TestHostPorts(t *testing.T) {
 		n.running()
 		ep := endpoint(1, "10.0.0.1", 1)
 		ep.HostPorts = nil
-		n.must(n.tables.UpsertEndpoint(ep))
-		n.must(n.tables.DeleteEndpoint(1))
+		n.Must(n.tables.UpsertEndpoint(ep))
+		n.Must(n.tables.DeleteEndpoint(1))
 		synctest.Wait()
 		if n.kernel.writes > 0 {
 			n.Error("something is written")
@@ -69,9 +69,9 @@ func TestHostPorts(t *testing.T) {
 		n.running()
 		other := endpoint(2, "10.0.0.2", 5353)
 		other.Pod.Name = "other"
-		n.must(n.tables.UpsertEndpoint(endpoint(1, "10.0.0.1", 5353)))
-		n.must(n.tables.UpsertEndpoint(other))
-		n.pass(time.Second)
+		n.Must(n.tables.UpsertEndpoint(endpoint(1, "10.0.0.1", 5353)))
+		n.Must(n.tables.UpsertEndpoint(other))
+		n.Pass(time.Second)
 		if e := n.cluster.take(); len(e) != 1 || !strings.HasPrefix(e[0], "pod shop/other Warning ServiceProblem: ") {
 			n.Errorf("events %q", e)
 		}

@@ -121,7 +121,7 @@ func portInfo(p loadbalance.Port, k kernel) agentapi.ServicePort {
 	ids := map[netip.AddrPort]uint32{}
 	for _, f := range p.Frontends {
 		is, ok := k[point{f.Addr, p.Key.Protocol}]
-		if !ok || !serves(is.Outside, p, f.Outside) || !serves(is.Cluster, p, f.Cluster) || out.ID != 0 && out.ID != is.Service {
+		if !ok || !serves(is.Outside, p.Backends(f.Outside)) || !serves(is.Cluster, p.Backends(f.Cluster)) || out.ID != 0 && out.ID != is.Service {
 			out.State = agentapi.ServicePending
 		}
 		if ok && out.ID == 0 {
@@ -139,21 +139,8 @@ func portInfo(p loadbalance.Port, k kernel) agentapi.ServicePort {
 	return out
 }
 
-// wanted are the backends that clients with that reach are to get.
-func wanted(p loadbalance.Port, reach loadbalance.Reach) []loadbalance.Backend {
-	switch reach {
-	case loadbalance.ReachAll:
-		return p.All
-	case loadbalance.ReachLocal:
-		return p.Local
-	default: // loadbalance.ReachNone
-		return nil
-	}
-}
-
 // serves tells whether a list of the kernel holds exactly what it should.
-func serves(is datapath.ListState, p loadbalance.Port, reach loadbalance.Reach) bool {
-	should := wanted(p, reach)
+func serves(is datapath.ListState, should []loadbalance.Backend) bool {
 	if len(is.Backends) != len(should) || is.Missing > 0 {
 		return false
 	}

@@ -17,7 +17,7 @@ import (
 func (n *node) infos(name string) []agentapi.ServiceInfo {
 	n.Helper()
 	out, err := n.runner.Services(name)
-	n.must(err)
+	n.Must(err)
 	return out
 }
 
@@ -49,9 +49,9 @@ func TestInspect(t *testing.T) {
 		n.service(s)
 		draining := slice("web", "10.0.0.1", "10.0.1.1", "10.0.1.2")
 		draining.Backends[2].Ready, draining.Backends[2].Terminating = false, true
-		n.must(n.tables.UpsertSlice(draining))
+		n.Must(n.tables.UpsertSlice(draining))
 		n.service(web("other", 2))
-		n.pass(settleDelay)
+		n.Pass(settleDelay)
 		all := agentapi.ServiceScope{Reach: agentapi.ReachAll, List: 1, Backends: 2}
 		local := agentapi.ServiceScope{Reach: agentapi.ReachLocal, List: 1, Backends: 1}
 		port := agentapi.ServicePort{
@@ -100,7 +100,7 @@ func TestInspect(t *testing.T) {
 			if p := n.info("web").Ports[0]; p.State != agentapi.ServicePending {
 				n.Errorf("port %+v", p)
 			}
-			n.pass(time.Minute) // the audit
+			n.Pass(time.Minute) // the audit
 			if p := n.info("web").Ports[0]; p.State != agentapi.ServiceRealised {
 				n.Errorf("port %+v", p)
 			}
@@ -130,7 +130,7 @@ func TestInspect(t *testing.T) {
 			n.kernel.ports[key] = loadbalance.Port{Key: key, Frontends: []loadbalance.Frontend{{Addr: stray}}}
 		})
 		got, err := n.runner.LB()
-		n.must(err)
+		n.Must(err)
 		same(n, "tables", got, agentapi.LBTables{
 			Frontends: []agentapi.LBFrontend{
 				{Addr: addr("10.96.0.1:0"), Flags: []string{"closed"}},
@@ -168,7 +168,7 @@ func TestServeTable(t *testing.T) {
 		"should be no":  {list(0, "10.0.0.1:1"), loadbalance.ReachNone, false},
 		"nothing there": {list(0), loadbalance.ReachAll, false},
 	} {
-		if got := serves(tc.list, port, tc.reach); got != tc.want {
+		if got := serves(tc.list, port.Backends(tc.reach)); got != tc.want {
 			t.Errorf("%s: %t", name, got)
 		}
 	}

@@ -25,7 +25,7 @@ func TestModel(t *testing.T) {
 				n.happen(rng)
 			}
 			n.kernel.look(func() { n.kernel.fail = false })
-			n.pass(2 * retryMax)
+			n.Pass(2 * retryMax)
 			n.equalsFresh()
 		})
 	}
@@ -37,19 +37,19 @@ func (n *node) happen(rng *rand.Rand) {
 	name := fmt.Sprint("web-", rng.IntN(5))
 	switch rng.IntN(12) {
 	case 0:
-		n.must(n.tables.DeleteService(ref(name)))
+		n.Must(n.tables.DeleteService(ref(name)))
 	case 1:
-		n.must(n.tables.DeleteSlice(ns, name+"-1"))
+		n.Must(n.tables.DeleteSlice(ns, name+"-1"))
 	case 2, 3:
 		s := web(name, byte(rng.IntN(3)))
 		s.Ports[0].NodePort = uint16(30000 + rng.IntN(3))
 		s.ExternalLocal = rng.IntN(2) == 0
-		n.must(n.tables.UpsertService(s))
+		n.Must(n.tables.UpsertService(s))
 	case 4:
-		n.must(n.tables.DeleteEndpoint(uint32(1 + rng.IntN(4))))
+		n.Must(n.tables.DeleteEndpoint(uint32(1 + rng.IntN(4))))
 	case 5:
 		id := uint32(1 + rng.IntN(4))
-		n.must(n.tables.UpsertEndpoint(state.Endpoint{
+		n.Must(n.tables.UpsertEndpoint(state.Endpoint{
 			ID: id, Attachment: state.AttachmentID{ContainerID: fmt.Sprint(id), IfName: "eth0"}, Pod: state.PodRef{Namespace: ns, Name: fmt.Sprint("pod-", id)},
 			IPv4: netip.AddrFrom4([4]byte{10, 0, 9, byte(id)}), HostPorts: []state.HostPort{{Protocol: state.ProtocolTCP, HostPort: uint16(30000 + rng.IntN(3)), ContainerPort: 1}},
 		}))
@@ -60,13 +60,13 @@ func (n *node) happen(rng *rand.Rand) {
 	case 8:
 		n.restartModel()
 	case 9:
-		n.pass(time.Duration(rng.IntN(2000)) * time.Millisecond)
+		n.Pass(time.Duration(rng.IntN(2000)) * time.Millisecond)
 	default:
 		var addrs []string
 		for range rng.IntN(4) {
 			addrs = append(addrs, fmt.Sprint("10.0.0.", 1+rng.IntN(9)))
 		}
-		n.must(n.tables.UpsertSlice(slice(name, addrs...)))
+		n.Must(n.tables.UpsertSlice(slice(name, addrs...)))
 	}
 	if rng.IntN(2) == 0 {
 		synctest.Wait()
@@ -77,10 +77,10 @@ func (n *node) happen(rng *rand.Rand) {
 func (n *node) restartModel() {
 	n.Helper()
 	endpoints, _, err := n.tables.Endpoints()
-	n.must(err)
+	n.Must(err)
 	n.restart()
 	for _, ep := range endpoints {
-		n.must(n.tables.UpsertEndpoint(ep))
+		n.Must(n.tables.UpsertEndpoint(ep))
 	}
 	n.sync()
 }
@@ -90,22 +90,22 @@ func (n *node) restartModel() {
 func (n *node) equalsFresh() {
 	n.Helper()
 	engine, err := loadbalance.New(compiler())
-	n.must(err)
+	n.Must(err)
 	nodes, _, err := n.tables.Nodes()
-	n.must(err)
+	n.Must(err)
 	engine.SetNode(loadbalance.Node{Name: here, Zone: "a", Addrs: n.kernel.node, Nodes: nodes[0].Addrs})
 	services, _, err := n.tables.Services()
-	n.must(err)
+	n.Must(err)
 	for i := range services {
 		engine.UpsertService(&services[i])
 	}
 	all, _, err := n.tables.Slices()
-	n.must(err)
+	n.Must(err)
 	for i := range all {
 		engine.UpsertSlice(&all[i])
 	}
 	endpoints, _, err := n.tables.Endpoints()
-	n.must(err)
+	n.Must(err)
 	for _, ep := range endpoints {
 		engine.SetHostPorts(refOf(ep.Pod), ep.Addrs(), ep.CreatedAt, ep.HostPorts)
 	}

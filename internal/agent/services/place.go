@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/placid-net/placid/internal/loadbalance"
+	"github.com/placid-net/placid/internal/timing"
 )
 
 // nodesWait is how long the start waits for the nodes once Services are complete.
@@ -28,10 +29,10 @@ func (r *Runner) complete() (bool, time.Time) {
 	if r.begun {
 		return true, time.Time{}
 	}
-	if r.synced != nil && !closed(r.synced) {
+	if r.synced != nil && !timing.Closed(r.synced) {
 		return false, time.Time{}
 	}
-	if r.nodes == nil || closed(r.nodes) {
+	if r.nodes == nil || timing.Closed(r.nodes) {
 		return true, time.Time{}
 	}
 	if r.nodesBy.IsZero() {
@@ -44,7 +45,7 @@ func (r *Runner) complete() (bool, time.Time) {
 // may have changed.
 func (r *Runner) pullNode() error {
 	p := &r.place
-	if p.known && !closed(p.moved) && !closed(p.changed) {
+	if p.known && !timing.Closed(p.moved) && !timing.Closed(p.changed) {
 		return nil
 	}
 	now := loadbalance.Node{Name: r.cfg.NodeName}

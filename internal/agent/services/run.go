@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/placid-net/placid/internal/loadbalance"
+	"github.com/placid-net/placid/internal/timing"
 )
 
 // The wait before a write that failed is tried again; it doubles each time.
@@ -77,7 +78,7 @@ func (r *Runner) turn() time.Time {
 		r.begin()
 	}
 	r.write(r.take())
-	return earliest(r.retry.next(), r.settle())
+	return timing.Earliest(r.retry.next(), r.settle())
 }
 
 // take takes what changed through the compiler.
@@ -195,13 +196,4 @@ func (r *Runner) healthy() bool {
 
 func empty(u loadbalance.Update) bool {
 	return len(u.Upsert)+len(u.Delete)+len(u.Open)+len(u.Gone) == 0
-}
-
-func closed(ch <-chan struct{}) bool {
-	select {
-	case <-ch:
-		return true
-	default:
-		return false
-	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/placid-net/placid/internal/k8s"
 	"github.com/placid-net/placid/internal/loadbalance"
 	"github.com/placid-net/placid/internal/state"
+	"github.com/placid-net/placid/internal/timing"
 )
 
 // Datapath is the part of the datapath that serves Services.
@@ -161,7 +162,7 @@ func (r *Runner) Run(ctx context.Context) error {
 	audit := time.NewTicker(r.cfg.Interval)
 	defer audit.Stop()
 	for {
-		timer := newAlarm(r.turn())
+		timer := timing.NewAlarm(r.turn())
 		select {
 		case <-ctx.Done():
 		case <-r.synced:
@@ -171,11 +172,11 @@ func (r *Runner) Run(ctx context.Context) error {
 		case <-r.place.moved:
 		case <-r.place.changed:
 		case <-r.bell.rung:
-		case <-timer.due:
+		case <-timer.Due:
 		case <-audit.C:
 			r.retry.dirty = true
 		}
-		timer.stop()
+		timer.Stop()
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -194,43 +195,8 @@ func (r *Runner) clean(ctx context.Context) {
 			return
 		}
 		r.failed(err)
-		timer := newAlarm(r.retry.next())
-		select {
-		case <-ctx.Done():
-			timer.stop()
+		if !timing.Sleep(ctx, time.Until(r.retry.next())) {
 			return
-		case <-timer.due:
 		}
 	}
-}
-
-// alarm rings at a time; at the zero time never.
-type alarm struct {
-	due   <-chan time.Time
-	timer *time.Timer
-}
-
-func newAlarm(at time.Time) alarm {
-	if at.IsZero() {
-		return alarm{}
-	}
-	timer := time.NewTimer(time.Until(at))
-	return alarm{due: timer.C, timer: timer}
-}
-
-func (a alarm) stop() {
-	if a.timer != nil {
-		a.timer.Stop()
-	}
-}
-
-// earliest returns the first of the times that are set.
-func earliest(times ...time.Time) time.Time {
-	var first time.Time
-	for _, t := range times {
-		if !t.IsZero() && (first.IsZero() || t.Before(first)) {
-			first = t
-		}
-	}
-	return first
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/placid-net/placid/internal/k8s"
 	"github.com/placid-net/placid/internal/loadbalance"
 	"github.com/placid-net/placid/internal/state"
+	"github.com/placid-net/placid/internal/timing"
 )
 
 // settleDelay is how long after a write people are told what became of it: a
@@ -49,7 +50,7 @@ func (r *Runner) settleSoon() {
 // again; zero is never.
 func (r *Runner) settle() time.Time {
 	now := time.Now()
-	if due := earliest(r.settleAt, r.health.retryAt); due.IsZero() || now.Before(due) {
+	if due := timing.Earliest(r.settleAt, r.health.retryAt); due.IsZero() || now.Before(due) {
 		return due
 	}
 	r.settleAt = time.Time{}
@@ -75,7 +76,7 @@ func (r *Runner) settle() time.Time {
 	if len(refused) > 0 {
 		r.settleAt = now.Add(refusedPoll)
 	}
-	return earliest(r.settleAt, r.health.retryAt)
+	return timing.Earliest(r.settleAt, r.health.retryAt)
 }
 
 // topic is what one event can be about: Kubernetes sends few of the same object

@@ -16,6 +16,7 @@ import (
 
 	"github.com/placid-net/placid/internal/loadbalance"
 	"github.com/placid-net/placid/internal/state"
+	"github.com/placid-net/placid/internal/timing"
 )
 
 func TestNewRefuses(t *testing.T) {
@@ -34,7 +35,7 @@ func TestStart(t *testing.T) {
 	story(t, "nothing is written before all is known", func(n *node) {
 		n.start()
 		n.service(web("web", 1))
-		n.pass(3 * time.Minute) // with audits
+		n.Pass(3 * time.Minute) // with audits
 		if n.kernel.syncs+n.kernel.writes > 0 || !errors.Is(n.runner.Ready(), errUnknown) || n.runner.healthy() {
 			n.Errorf("%d comparisons, %d writes, ready %v", n.kernel.syncs, n.kernel.writes, n.runner.Ready())
 		}
@@ -44,7 +45,7 @@ func TestStart(t *testing.T) {
 		n.backends("web", "10.0.0.1", "10.0.1.1")
 		n.sync()
 		n.wantServed("web", "[10.0.0.1 10.0.1.1]")
-		if n.kernel.syncs != 1 || n.kernel.writes != 0 || n.runner.Ready() != nil || !n.runner.healthy() || !closed(n.runner.Written()) {
+		if n.kernel.syncs != 1 || n.kernel.writes != 0 || n.runner.Ready() != nil || !n.runner.healthy() || !timing.Closed(n.runner.Written()) {
 			n.Errorf("%d comparisons, %d writes, ready %v", n.kernel.syncs, n.kernel.writes, n.runner.Ready())
 		}
 		if d := n.cluster.timed(); len(d) > 0 || len(n.cluster.changes) > 0 {
@@ -56,14 +57,14 @@ func TestStart(t *testing.T) {
 		n.service(web("web", 1))
 		n.service(web("old", 2))
 		n.backends("web", "10.0.0.1")
-		n.must(n.tables.DeleteService(ref("old")))
+		n.Must(n.tables.DeleteService(ref("old")))
 		n.backends("gone", "10.0.0.2") // a slice may outlive its Service
 		old := web("old", 2)
 		n.service(old)
 		before := fmt.Sprint(n.kernel.ports, n.kernel.ids)
 		n.restart()
-		n.must(n.tables.DeleteService(old.Ref)) // meanwhile
-		n.pass(5 * time.Minute)
+		n.Must(n.tables.DeleteService(old.Ref)) // meanwhile
+		n.Pass(5 * time.Minute)
 		if got := fmt.Sprint(n.kernel.ports, n.kernel.ids); got != before {
 			n.Errorf("the kernel has\n%s\nwant what it had\n%s", got, before)
 		}
@@ -75,26 +76,26 @@ func TestStart(t *testing.T) {
 		hinted := slice("web", "10.0.0.1", "10.0.1.1")
 		hinted.Backends[0].HintZones, hinted.Backends[1].HintZones = []string{"b"}, []string{"a"}
 		n.service(web("web", 1))
-		n.must(n.tables.UpsertSlice(hinted))
+		n.Must(n.tables.UpsertSlice(hinted))
 		n.start()
 		close(n.cluster.services)
-		n.pass(nodesWait - time.Millisecond)
+		n.Pass(nodesWait - time.Millisecond)
 		n.wantServed("web", "not served")
-		n.pass(time.Millisecond)
+		n.Pass(time.Millisecond)
 		n.wantServed("web", "[10.0.1.1]") // its zone is known
-		n.must(n.tables.UpsertNode(state.Node{Name: here, Zone: "b"}))
+		n.Must(n.tables.UpsertNode(state.Node{Name: here, Zone: "b"}))
 		synctest.Wait()
 		n.wantServed("web", "[10.0.0.1]")
 	})
 	story(t, "no API server", func(n *node) {
 		n.kernel.ports[loadbalance.PortKey{Service: ref("web")}] = loadbalance.Port{All: []loadbalance.Backend{{Addr: netip.MustParseAddrPort("10.0.0.9:80")}}}
 		n.start()
-		n.pass(time.Hour)
+		n.Pass(time.Hour)
 		n.wantServed("web", "[10.0.0.9]")
 		if err := n.runner.Ready(); err == nil || !strings.Contains(err.Error(), "API server") {
 			n.Errorf("ready: %v", err)
 		}
-		if closed(n.runner.Written()) {
+		if timing.Closed(n.runner.Written()) {
 			n.Error("all is said to be written")
 		}
 	})
@@ -110,9 +111,9 @@ func TestOff(t *testing.T) {
 		n.start()
 		n.wantServed("web", "[]")
 		n.kernel.look(func() { n.kernel.fail = false })
-		n.pass(retryMax)
+		n.Pass(retryMax)
 		n.wantServed("web", "not served")
-		if err := n.runner.Ready(); err != nil || !closed(n.runner.Written()) {
+		if err := n.runner.Ready(); err != nil || !timing.Closed(n.runner.Written()) {
 			n.Errorf("ready: %v", err)
 		}
 		services, err := n.runner.Services("")
@@ -132,7 +133,7 @@ func TestChanges(t *testing.T) {
 		n.wantServed("web", "[10.0.0.1]")
 		n.backends("web", "10.0.0.1", "10.0.0.2")
 		n.wantServed("web", "[10.0.0.1 10.0.0.2]")
-		n.must(n.tables.DeleteService(ref("web")))
+		n.Must(n.tables.DeleteService(ref("web")))
 		synctest.Wait()
 		n.wantServed("web", "not served")
 		if took := time.Since(began); took != 0 {
@@ -150,16 +151,16 @@ func TestChanges(t *testing.T) {
 		n.kernel.look(func() { n.kernel.takes = 3 * time.Millisecond })
 		n.service(web("web", 1))
 		n.service(web("api", 2))
-		n.pass(time.Second)
+		n.Pass(time.Second)
 		n.cluster.timed()
 		writes := n.kernel.writes
 		n.backends("web", "10.0.0.1")
-		n.pass(time.Millisecond)
+		n.Pass(time.Millisecond)
 		n.backends("web", "10.0.0.2")
 		n.backends("api", "10.0.0.3")
-		n.pass(2 * time.Millisecond)
+		n.Pass(2 * time.Millisecond)
 		n.wantServed("web", "[10.0.0.1]")
-		n.pass(3 * time.Millisecond)
+		n.Pass(3 * time.Millisecond)
 		n.wantServed("web", "[10.0.0.2]")
 		n.wantServed("api", "[10.0.0.3]")
 		if d := n.cluster.timed(); n.kernel.writes != writes+2 || !slices.Equal(d, []time.Duration{3 * time.Millisecond, 5 * time.Millisecond}) {
@@ -171,7 +172,7 @@ func TestChanges(t *testing.T) {
 		n.service(web("web", 1))
 		writes := n.kernel.writes
 		n.backends("other", "10.0.0.1")
-		n.pass(time.Second)
+		n.Pass(time.Second)
 		if n.kernel.writes != writes {
 			n.Error("it is written")
 		}
@@ -199,7 +200,7 @@ func TestChanges(t *testing.T) {
 		if !n.kernel.addresses[s.ExternalIPs[0]] {
 			n.Error("the external IP is open")
 		}
-		n.must(n.tables.UpsertNode(state.Node{Name: "node-2", Addrs: s.ExternalIPs}))
+		n.Must(n.tables.UpsertNode(state.Node{Name: "node-2", Addrs: s.ExternalIPs}))
 		synctest.Wait()
 		if n.kernel.addresses[s.ExternalIPs[0]] {
 			n.Error("the node's address is closed")
@@ -235,9 +236,9 @@ func TestTrouble(t *testing.T) {
 		}
 		for range 300 { // changes are no reason to try earlier
 			n.backends("web", "10.0.0.1")
-			n.pass(outageLimit / 600)
+			n.Pass(outageLimit / 600)
 			n.backends("web", "10.0.0.1", "10.0.0.2")
-			n.pass(outageLimit / 600)
+			n.Pass(outageLimit / 600)
 		}
 		if n.kernel.failures < 5 || n.kernel.failures > 12 {
 			n.Errorf("tried %d times in %v", n.kernel.failures, outageLimit)
@@ -250,7 +251,7 @@ func TestTrouble(t *testing.T) {
 		}
 		n.kernel.look(func() { n.kernel.fail = false })
 		n.cluster.timed()
-		n.pass(retryMax)
+		n.Pass(retryMax)
 		n.wantServed("web", "[10.0.0.1 10.0.0.2]")
 		if err := n.runner.Ready(); err != nil || !n.runner.healthy() || n.runner.Status().Problem != "" {
 			n.Errorf("ready %v, healthy %t", err, n.runner.healthy())
@@ -267,7 +268,7 @@ func TestTrouble(t *testing.T) {
 		n.service(web("web", 1))
 		n.backends("web", "10.0.0.1")
 		n.kernel.look(func() { clear(n.kernel.ports) })
-		n.pass(time.Minute)
+		n.Pass(time.Minute)
 		n.wantServed("web", "[10.0.0.1]")
 		if n.runner.Repaired() != 1 {
 			n.Errorf("%d repaired", n.runner.Repaired())
@@ -280,12 +281,12 @@ func TestTrouble(t *testing.T) {
 		n.backends("small", "10.0.0.1", "10.0.0.2")
 		n.service(web("web", 2))
 		n.backends("web", "10.0.0.3")
-		n.pass(time.Second)
+		n.Pass(time.Second)
 		const want = "service shop/web Warning ServiceRefused: node node-1: port http 80/TCP (IPv4) does not fit: " +
 			"it needs 1 entries of table backend and 0 are free; make the table larger (key bpf-lb-service-backend-map-max) or remove Services"
 		n.wantEvents(want)
 		n.backends("web", "10.0.0.3", "10.0.0.4") // needs more now: no news
-		n.pass(time.Minute)
+		n.Pass(time.Minute)
 		n.wantEvents()
 		s := n.runner.Status()
 		if len(s.Refused) != 1 || !strings.HasPrefix(s.Refused[0], "shop/web: port http 80/TCP (IPv4) does not fit: it needs 2 entries") || s.Problem != "" {
@@ -298,13 +299,13 @@ func TestTrouble(t *testing.T) {
 			n.Errorf("another port %+v", p)
 		}
 		n.backends("small")
-		n.pass(2 * time.Second)
+		n.Pass(2 * time.Second)
 		n.wantServed("web", "[10.0.0.3 10.0.0.4]")
 		if s := n.runner.Status(); len(s.Refused) > 0 {
 			n.Errorf("refused %q", s.Refused)
 		}
 		n.backends("small", "10.0.0.1")
-		n.pass(2 * time.Second)
+		n.Pass(2 * time.Second)
 		if e := n.cluster.take(); len(e) != 1 || !strings.Contains(e[0], "shop/small Warning ServiceRefused") {
 			n.Errorf("events %q", e)
 		}
@@ -314,7 +315,7 @@ func TestTrouble(t *testing.T) {
 		n.kernel.look(func() { n.kernel.room = 0 })
 		n.service(web("web", 1))
 		n.backends("web", "10.0.0.1")
-		n.pass(time.Second)
+		n.Pass(time.Second)
 		if s := n.runner.Status(); len(s.Refused) != 1 {
 			n.Errorf("refused %q", s.Refused)
 		}
@@ -322,7 +323,7 @@ func TestTrouble(t *testing.T) {
 			n.kernel.room = 1
 			n.kernel.admitLocked()
 		})
-		n.pass(refusedPoll)
+		n.Pass(refusedPoll)
 		if s := n.runner.Status(); len(s.Refused) != 0 {
 			n.Errorf("refused %q", s.Refused)
 		}
@@ -337,14 +338,14 @@ func TestProblems(t *testing.T) {
 		second.ExternalIPs = first.ExternalIPs
 		n.service(first)
 		n.service(second)
-		n.pass(time.Second)
+		n.Pass(time.Second)
 		events := n.cluster.take()
 		if len(events) != 1 || !strings.HasPrefix(events[0], "service shop/second Warning ServiceProblem: ") || !strings.Contains(events[0], "shop/first") {
 			n.Fatalf("events %q", events)
 		}
 		n.backends("second", "10.0.0.1")
 		n.service(web("third", 3))
-		n.pass(time.Hour)
+		n.Pass(time.Hour)
 		n.wantEvents()
 		if s := n.runner.Status(); len(s.Problems) != 1 || !strings.HasPrefix(s.Problems[0], "shop/second: ") {
 			n.Errorf("problems %q", s.Problems)
@@ -352,13 +353,13 @@ func TestProblems(t *testing.T) {
 		if p := n.info("second").Problems; len(p) != 1 {
 			n.Errorf("problems %q", p)
 		}
-		n.must(n.tables.DeleteService(first.Ref))
-		n.pass(time.Second)
+		n.Must(n.tables.DeleteService(first.Ref))
+		n.Pass(time.Second)
 		if got := n.frontends("second", loadbalance.KindExternalIP); got != "[198.51.100.1]" {
 			n.Errorf("it is served at %s", got)
 		}
 		n.service(first) // again
-		n.pass(time.Second)
+		n.Pass(time.Second)
 		n.wantEvents(events...)
 	})
 	story(t, "many problems of one Service are one event", func(n *node) {
@@ -373,12 +374,12 @@ func TestProblems(t *testing.T) {
 		few := second
 		few.ExternalIPs = second.ExternalIPs[:2]
 		n.service(few)
-		n.pass(time.Second)
+		n.Pass(time.Second)
 		if e := n.cluster.take(); len(e) != 1 || !strings.Contains(e[0], "198.51.100.0") || !strings.Contains(e[0], "198.51.100.1") || strings.Contains(e[0], "more") {
 			n.Errorf("events %q", e)
 		}
 		n.service(second)
-		n.pass(time.Second)
+		n.Pass(time.Second)
 		if e := n.cluster.take(); len(e) != 1 || !strings.Contains(e[0], "and 2 more, see 'placid service get shop/second'") {
 			n.Errorf("events %q", e)
 		}
@@ -389,8 +390,8 @@ func TestProblems(t *testing.T) {
 		second.ClusterIPs = first.ClusterIPs
 		n.service(first)
 		n.service(second)
-		n.must(n.tables.DeleteService(second.Ref))
-		n.pass(time.Second)
+		n.Must(n.tables.DeleteService(second.Ref))
+		n.Pass(time.Second)
 		n.wantEvents()
 	})
 }
@@ -413,7 +414,7 @@ func TestHealthPortInUse(t *testing.T) {
 		s.ExternalLocal, s.HealthCheckPort = true, 31000
 		s.LoadBalancers = []netip.Addr{netip.MustParseAddr("198.51.100.1")}
 		n.service(s)
-		n.pass(time.Second)
+		n.Pass(time.Second)
 		if e := n.cluster.take(); len(e) != 1 || !strings.HasPrefix(e[0], "service shop/web Warning ServiceProblem: spec.healthCheckNodePort: on node node-1: listen on port 31000: address already in use") {
 			n.Errorf("events %q", e)
 		}
@@ -424,28 +425,28 @@ func TestHealthPortInUse(t *testing.T) {
 			n.Errorf("status %+v", n.runner.Status())
 		}
 		before := tries.Load()
-		n.pass(10 * listenRetry)
+		n.Pass(10 * listenRetry)
 		if again := tries.Load() - before; again < 9 || again > 11 {
 			n.Errorf("tried %d times in %v", again, 10*listenRetry)
 		}
 		before = tries.Load()
 		for range 4 { // other changes are no reason to try earlier
 			n.backends("web", "10.0.0.1")
-			n.pass(listenRetry / 10)
+			n.Pass(listenRetry / 10)
 			n.backends("web", "10.0.0.2")
-			n.pass(listenRetry / 10)
+			n.Pass(listenRetry / 10)
 		}
 		if again := tries.Load() - before; again > 1 {
 			n.Errorf("tried %d times in less than %v", again, listenRetry)
 		}
 		free.Store(true)
-		n.pass(listenRetry)
+		n.Pass(listenRetry)
 		if h := n.info("web").HealthCheck; h == nil || h.Problem != "" || len(n.runner.Status().Problems) > 0 {
 			n.Errorf("health check %+v", h)
 		}
 		n.wantEvents()
 		before = tries.Load()
-		n.pass(time.Minute)
+		n.Pass(time.Minute)
 		if tries.Load() != before {
 			n.Error("a port that is open is opened again")
 		}

@@ -426,6 +426,17 @@ type CSourceRangeKey struct {
 	Addr      CAddr
 }
 
+type CTableId uint32
+
+const (
+	CTableIdTABLE_CT_TCP   CTableId = 0
+	CTableIdTABLE_CT_ANY   CTableId = 1
+	CTableIdTABLE_CT_NEW   CTableId = 2
+	CTableIdTABLE_AFFINITY CTableId = 3
+	CTableIdTABLE_SOCK     CTableId = 4
+	CTableIdTABLE_IDS      CTableId = 5
+)
+
 type CTableSlot uint32
 
 const (
@@ -433,6 +444,15 @@ const (
 	CTableSlotTABLE_OLD     CTableSlot = 1
 	CTableSlotTABLE_SLOTS   CTableSlot = 2
 )
+
+type CTableStats struct {
+	_        structs.HostLayout
+	Inserted uint64
+	MovedOn  uint64
+	Full     uint64
+	Busy     uint64
+	Failed   uint64
+}
 
 type CWayKind uint32
 
@@ -493,7 +513,9 @@ const (
 	CVarAbiSockEntry        = "abi_sock_entry"
 	CVarAbiSockKey          = "abi_sock_key"
 	CVarAbiSourceRangeKey   = "abi_source_range_key"
+	CVarAbiTableId          = "abi_table_id"
 	CVarAbiTableSlot        = "abi_table_slot"
+	CVarAbiTableStats       = "abi_table_stats"
 	CVarAbiWayKind          = "abi_way_kind"
 )
 
@@ -595,7 +617,9 @@ type CVariableSpecs struct {
 	AbiSockEntry        *ebpf.VariableSpec `ebpf:"abi_sock_entry"`
 	AbiSockKey          *ebpf.VariableSpec `ebpf:"abi_sock_key"`
 	AbiSourceRangeKey   *ebpf.VariableSpec `ebpf:"abi_source_range_key"`
+	AbiTableId          *ebpf.VariableSpec `ebpf:"abi_table_id"`
 	AbiTableSlot        *ebpf.VariableSpec `ebpf:"abi_table_slot"`
+	AbiTableStats       *ebpf.VariableSpec `ebpf:"abi_table_stats"`
 	AbiWayKind          *ebpf.VariableSpec `ebpf:"abi_way_kind"`
 }
 
@@ -673,7 +697,9 @@ type CVariables struct {
 	AbiSockEntry        *ebpf.Variable `ebpf:"abi_sock_entry"`
 	AbiSockKey          *ebpf.Variable `ebpf:"abi_sock_key"`
 	AbiSourceRangeKey   *ebpf.Variable `ebpf:"abi_source_range_key"`
+	AbiTableId          *ebpf.Variable `ebpf:"abi_table_id"`
 	AbiTableSlot        *ebpf.Variable `ebpf:"abi_table_slot"`
+	AbiTableStats       *ebpf.Variable `ebpf:"abi_table_stats"`
 	AbiWayKind          *ebpf.Variable `ebpf:"abi_way_kind"`
 }
 

@@ -37,6 +37,7 @@ const (
 	NetdevMapSettingsMap    = "settings_map"
 	NetdevMapSockMap        = "sock_map"
 	NetdevMapSourceRangeMap = "source_range_map"
+	NetdevMapTableStatsMap  = "table_stats_map"
 	NetdevProgFromNetdev    = "from_netdev"
 	NetdevProgToNetdev      = "to_netdev"
 	NetdevVarConfig         = "config"
@@ -113,6 +114,7 @@ type NetdevMapSpecs struct {
 	SettingsMap    *ebpf.MapSpec `ebpf:"settings_map"`
 	SockMap        *ebpf.MapSpec `ebpf:"sock_map"`
 	SourceRangeMap *ebpf.MapSpec `ebpf:"source_range_map"`
+	TableStatsMap  *ebpf.MapSpec `ebpf:"table_stats_map"`
 }
 
 // NetdevVariableSpecs contains global variables before they are loaded into the kernel.
@@ -163,6 +165,7 @@ type NetdevMaps struct {
 	SettingsMap    *ebpf.Map `ebpf:"settings_map"`
 	SockMap        *ebpf.Map `ebpf:"sock_map"`
 	SourceRangeMap *ebpf.Map `ebpf:"source_range_map"`
+	TableStatsMap  *ebpf.Map `ebpf:"table_stats_map"`
 }
 
 func (m *NetdevMaps) Close() error {
@@ -188,6 +191,7 @@ func (m *NetdevMaps) Close() error {
 		m.SettingsMap,
 		m.SockMap,
 		m.SourceRangeMap,
+		m.TableStatsMap,
 	)
 }
 

@@ -37,6 +37,7 @@ const (
 	OverlayMapSettingsMap    = "settings_map"
 	OverlayMapSockMap        = "sock_map"
 	OverlayMapSourceRangeMap = "source_range_map"
+	OverlayMapTableStatsMap  = "table_stats_map"
 	OverlayProgFromOverlay   = "from_overlay"
 	OverlayProgToOverlay     = "to_overlay"
 	OverlayVarConfig         = "config"
@@ -113,6 +114,7 @@ type OverlayMapSpecs struct {
 	SettingsMap    *ebpf.MapSpec `ebpf:"settings_map"`
 	SockMap        *ebpf.MapSpec `ebpf:"sock_map"`
 	SourceRangeMap *ebpf.MapSpec `ebpf:"source_range_map"`
+	TableStatsMap  *ebpf.MapSpec `ebpf:"table_stats_map"`
 }
 
 // OverlayVariableSpecs contains global variables before they are loaded into the kernel.
@@ -163,6 +165,7 @@ type OverlayMaps struct {
 	SettingsMap    *ebpf.Map `ebpf:"settings_map"`
 	SockMap        *ebpf.Map `ebpf:"sock_map"`
 	SourceRangeMap *ebpf.Map `ebpf:"source_range_map"`
+	TableStatsMap  *ebpf.Map `ebpf:"table_stats_map"`
 }
 
 func (m *OverlayMaps) Close() error {
@@ -188,6 +191,7 @@ func (m *OverlayMaps) Close() error {
 		m.SettingsMap,
 		m.SockMap,
 		m.SourceRangeMap,
+		m.TableStatsMap,
 	)
 }
 

@@ -37,6 +37,7 @@ const (
 	PodMapSettingsMap    = "settings_map"
 	PodMapSockMap        = "sock_map"
 	PodMapSourceRangeMap = "source_range_map"
+	PodMapTableStatsMap  = "table_stats_map"
 	PodProgFromPod       = "from_pod"
 	PodProgToPod         = "to_pod"
 	PodVarConfig         = "config"
@@ -113,6 +114,7 @@ type PodMapSpecs struct {
 	SettingsMap    *ebpf.MapSpec `ebpf:"settings_map"`
 	SockMap        *ebpf.MapSpec `ebpf:"sock_map"`
 	SourceRangeMap *ebpf.MapSpec `ebpf:"source_range_map"`
+	TableStatsMap  *ebpf.MapSpec `ebpf:"table_stats_map"`
 }
 
 // PodVariableSpecs contains global variables before they are loaded into the kernel.
@@ -163,6 +165,7 @@ type PodMaps struct {
 	SettingsMap    *ebpf.Map `ebpf:"settings_map"`
 	SockMap        *ebpf.Map `ebpf:"sock_map"`
 	SourceRangeMap *ebpf.Map `ebpf:"source_range_map"`
+	TableStatsMap  *ebpf.Map `ebpf:"table_stats_map"`
 }
 
 func (m *PodMaps) Close() error {
@@ -188,6 +191,7 @@ func (m *PodMaps) Close() error {
 		m.SettingsMap,
 		m.SockMap,
 		m.SourceRangeMap,
+		m.TableStatsMap,
 	)
 }
 

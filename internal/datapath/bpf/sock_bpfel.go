@@ -36,6 +36,7 @@ const (
 	SockMapSettingsMap    = "settings_map"
 	SockMapSockMap        = "sock_map"
 	SockMapSourceRangeMap = "source_range_map"
+	SockMapTableStatsMap  = "table_stats_map"
 	SockProgSockConnect4  = "sock_connect4"
 	SockProgSockConnect6  = "sock_connect6"
 	SockProgSockPeer4     = "sock_peer4"
@@ -123,6 +124,7 @@ type SockMapSpecs struct {
 	SettingsMap    *ebpf.MapSpec `ebpf:"settings_map"`
 	SockMap        *ebpf.MapSpec `ebpf:"sock_map"`
 	SourceRangeMap *ebpf.MapSpec `ebpf:"source_range_map"`
+	TableStatsMap  *ebpf.MapSpec `ebpf:"table_stats_map"`
 }
 
 // SockVariableSpecs contains global variables before they are loaded into the kernel.
@@ -172,6 +174,7 @@ type SockMaps struct {
 	SettingsMap    *ebpf.Map `ebpf:"settings_map"`
 	SockMap        *ebpf.Map `ebpf:"sock_map"`
 	SourceRangeMap *ebpf.Map `ebpf:"source_range_map"`
+	TableStatsMap  *ebpf.Map `ebpf:"table_stats_map"`
 }
 
 func (m *SockMaps) Close() error {
@@ -196,6 +199,7 @@ func (m *SockMaps) Close() error {
 		m.SettingsMap,
 		m.SockMap,
 		m.SourceRangeMap,
+		m.TableStatsMap,
 	)
 }
 

@@ -60,6 +60,14 @@ const (
 	TablesCtKindCT_KINDS     TablesCtKind = 4
 )
 
+type TablesCtMoves struct {
+	_       structs.HostLayout
+	Moved   uint64
+	Present uint64
+	Ended   uint64
+	Left    uint64
+}
+
 type TablesCtPhase uint32
 
 const (
@@ -144,17 +152,22 @@ const (
 	TablesMapSettingsMap    = "settings_map"
 	TablesMapSockMap        = "sock_map"
 	TablesMapSourceRangeMap = "source_range_map"
+	TablesMapTableStatsMap  = "table_stats_map"
+	TablesMapTargetMap      = "target_map"
 	TablesMapWalkedMap      = "walked_map"
 	TablesProgCtCollect     = "ct_collect"
 	TablesProgCtDump        = "ct_dump"
 	TablesProgCtFlush       = "ct_flush"
 	TablesProgCtForget      = "ct_forget"
+	TablesProgCtMove        = "ct_move"
 	TablesProgTableCounts   = "table_counts"
 	TablesVarCandidates     = "candidates"
 	TablesVarFilter         = "filter"
 	TablesVarFound          = "found"
+	TablesVarFrozen         = "frozen"
 	TablesVarLimit          = "limit"
 	TablesVarMatched        = "matched"
+	TablesVarMoves          = "moves"
 	TablesVarPassed         = "passed"
 	TablesVarSettled        = "settled"
 	TablesVarStride         = "stride"
@@ -210,6 +223,7 @@ type TablesProgramSpecs struct {
 	CtDump      *ebpf.ProgramSpec `ebpf:"ct_dump"`
 	CtFlush     *ebpf.ProgramSpec `ebpf:"ct_flush"`
 	CtForget    *ebpf.ProgramSpec `ebpf:"ct_forget"`
+	CtMove      *ebpf.ProgramSpec `ebpf:"ct_move"`
 	TableCounts *ebpf.ProgramSpec `ebpf:"table_counts"`
 }
 
@@ -238,6 +252,8 @@ type TablesMapSpecs struct {
 	SettingsMap    *ebpf.MapSpec `ebpf:"settings_map"`
 	SockMap        *ebpf.MapSpec `ebpf:"sock_map"`
 	SourceRangeMap *ebpf.MapSpec `ebpf:"source_range_map"`
+	TableStatsMap  *ebpf.MapSpec `ebpf:"table_stats_map"`
+	TargetMap      *ebpf.MapSpec `ebpf:"target_map"`
 	WalkedMap      *ebpf.MapSpec `ebpf:"walked_map"`
 }
 
@@ -248,8 +264,10 @@ type TablesVariableSpecs struct {
 	Candidates     *ebpf.VariableSpec `ebpf:"candidates"`
 	Filter         *ebpf.VariableSpec `ebpf:"filter"`
 	Found          *ebpf.VariableSpec `ebpf:"found"`
+	Frozen         *ebpf.VariableSpec `ebpf:"frozen"`
 	Limit          *ebpf.VariableSpec `ebpf:"limit"`
 	Matched        *ebpf.VariableSpec `ebpf:"matched"`
+	Moves          *ebpf.VariableSpec `ebpf:"moves"`
 	Passed         *ebpf.VariableSpec `ebpf:"passed"`
 	Settled        *ebpf.VariableSpec `ebpf:"settled"`
 	Stride         *ebpf.VariableSpec `ebpf:"stride"`
@@ -300,6 +318,8 @@ type TablesMaps struct {
 	SettingsMap    *ebpf.Map `ebpf:"settings_map"`
 	SockMap        *ebpf.Map `ebpf:"sock_map"`
 	SourceRangeMap *ebpf.Map `ebpf:"source_range_map"`
+	TableStatsMap  *ebpf.Map `ebpf:"table_stats_map"`
+	TargetMap      *ebpf.Map `ebpf:"target_map"`
 	WalkedMap      *ebpf.Map `ebpf:"walked_map"`
 }
 
@@ -326,6 +346,8 @@ func (m *TablesMaps) Close() error {
 		m.SettingsMap,
 		m.SockMap,
 		m.SourceRangeMap,
+		m.TableStatsMap,
+		m.TargetMap,
 		m.WalkedMap,
 	)
 }
@@ -337,8 +359,10 @@ type TablesVariables struct {
 	Candidates     *ebpf.Variable `ebpf:"candidates"`
 	Filter         *ebpf.Variable `ebpf:"filter"`
 	Found          *ebpf.Variable `ebpf:"found"`
+	Frozen         *ebpf.Variable `ebpf:"frozen"`
 	Limit          *ebpf.Variable `ebpf:"limit"`
 	Matched        *ebpf.Variable `ebpf:"matched"`
+	Moves          *ebpf.Variable `ebpf:"moves"`
 	Passed         *ebpf.Variable `ebpf:"passed"`
 	Settled        *ebpf.Variable `ebpf:"settled"`
 	Stride         *ebpf.Variable `ebpf:"stride"`
@@ -356,6 +380,7 @@ type TablesPrograms struct {
 	CtDump      *ebpf.Program `ebpf:"ct_dump"`
 	CtFlush     *ebpf.Program `ebpf:"ct_flush"`
 	CtForget    *ebpf.Program `ebpf:"ct_forget"`
+	CtMove      *ebpf.Program `ebpf:"ct_move"`
 	TableCounts *ebpf.Program `ebpf:"table_counts"`
 }
 
@@ -365,6 +390,7 @@ func (p *TablesPrograms) Close() error {
 		p.CtDump,
 		p.CtFlush,
 		p.CtForget,
+		p.CtMove,
 		p.TableCounts,
 	)
 }

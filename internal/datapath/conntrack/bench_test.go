@@ -3,11 +3,16 @@ package conntrack
 import (
 	"fmt"
 	"math"
+	"net/netip"
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/placid-net/placid/internal/agentapi"
+	"github.com/placid-net/placid/internal/datapath/abi"
 	"github.com/placid-net/placid/internal/datapath/bpf"
+	"github.com/placid-net/placid/internal/datapath/netorder"
 )
 
 // benchEntries fill the table of the benchmarks.
@@ -34,6 +39,44 @@ func BenchmarkCollect(b *testing.B) {
 			}
 			b.ReportMetric(float64(cpu.Milliseconds())/float64(b.N)*1e6/benchEntries, "cpu-ms/Mentries")
 		})
+	}
+}
+
+// BenchmarkFullest reports the CPU time of a pass over a million entries that have
+// not expired, and for how much of that source ports are counted, by the share of
+// entries that take one.
+func BenchmarkFullest(b *testing.B) {
+	for _, percent := range []int{0, 10, 50} {
+		b.Run(fmt.Sprintf("masqueraded=%d%%", percent), func(b *testing.B) {
+			f := newFixture(b, benchEntries)
+			f.fill(tableTCP, 0, benchEntries/100*(100-percent), 0, 0)
+			f.fillMasqueraded(benchEntries / 100 * percent)
+			plain := f.collect().CPU
+			f.cfg.Sources = Sources{Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, Ports: 29000}
+			var cpu time.Duration
+			for b.Loop() {
+				cpu += f.collect().CPU
+			}
+			cpu /= time.Duration(b.N)
+			b.ReportMetric(float64(cpu.Milliseconds()), "cpu-ms")
+			b.ReportMetric(float64((cpu - plain).Milliseconds()), "ports-ms")
+		})
+	}
+}
+
+// fillMasqueraded puts n entries into the table of TCP that take source ports
+// towards some thousands of destinations.
+func (f *fixture) fillMasqueraded(n int) {
+	f.t.Helper()
+	keys, entries := make([]abi.CCtKey, n), make([]abi.CCtEntry, n)
+	now := f.jiffies()
+	for i := range n {
+		keys[i] = flowKey(unix.IPPROTO_TCP, "192.0.2.1:0", fmt.Sprintf("198.51.%d.%d:443", i>>8&0xf, i&0xff))
+		keys[i].Port[0] = netorder.Port(uint16(1024 + i>>12))
+		entries[i] = f.seen(now, established|abi.CCtFlagsCT_NAT|abi.CCtFlagsCT_NAT_SIDE)
+	}
+	if _, err := f.inner[tableTCP].BatchUpdate(keys, entries, nil); n > 0 && err != nil {
+		f.t.Fatal(err)
 	}
 }
 

@@ -23,6 +23,8 @@ type Config struct {
 	// Needed tells whether there is anything to collect for: a node without
 	// endpoints is left alone after the first pass. Nil: always.
 	Needed func() bool
+	// Sources is what masqueraded flows get; zero where there are none.
+	Sources Sources
 	// Pods names addresses, and finds the pod of a filter. Nil: there are none.
 	Pods Pods
 	Log  *slog.Logger
@@ -42,6 +44,7 @@ type Collector struct {
 	// passes is held during a pass of the collector.
 	passes     sync.Mutex
 	collectors walkers
+	ports      *program // lists masqueraded flows; nil until it is needed
 	// deletes is held while a walk deletes: for each step of a pass, and for all of
 	// a flush, which so waits for one step at most. Taken after passes.
 	deletes    sync.Mutex
@@ -77,6 +80,10 @@ func (c *Collector) Close() error {
 	if c.gone != nil {
 		errs = append(errs, c.gone.Close())
 		c.gone = nil
+	}
+	if c.ports != nil {
+		errs = append(errs, c.ports.Close())
+		c.ports = nil
 	}
 	if c.dumper != nil {
 		errs = append(errs, c.dumper.Close())
@@ -200,7 +207,7 @@ func (c *Collector) collect(ctx context.Context, spread time.Duration) (Result, 
 	if spread == 0 {
 		c.waiting.Add(-1)
 	}
-	result, err := c.onIdleThread(ctx, spread)
+	result, err := c.passIdly(ctx, spread)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.problem = err
@@ -209,6 +216,7 @@ func (c *Collector) collect(ctx context.Context, spread time.Duration) (Result, 
 	}
 	c.stats.add(result)
 	if err == nil {
+		c.stats.Fullest = result.Fullest
 		c.last, c.endedAt = new(result.Collection()), time.Now()
 	}
 	return result, err
@@ -219,7 +227,7 @@ func (c *Collector) Stats() Stats {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	out := c.stats.clone()
-	out.Interval = c.interval
+	out.Interval, out.SourcePorts = c.interval, c.cfg.Sources.Ports
 	return out
 }
 

@@ -1,7 +1,6 @@
 package conntrack
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -12,6 +11,7 @@ import (
 	"github.com/placid-net/placid/internal/agentapi"
 	"github.com/placid-net/placid/internal/datapath/abi"
 	"github.com/placid-net/placid/internal/datapath/bpf"
+	"github.com/placid-net/placid/internal/datapath/netorder"
 )
 
 var (
@@ -105,18 +105,8 @@ func flagNames(flags abi.CCtFlags) []string {
 	return out
 }
 
-func sideOf(key *abi.CCtKey, side int) netip.AddrPort { return endOf(key.Addr[side], key.Port[side]) }
-
-func endOf(addr abi.CAddr, networkPort uint16) netip.AddrPort {
-	var port [2]byte
-	binary.NativeEndian.PutUint16(port[:], networkPort)
-	return netip.AddrPortFrom(netip.AddrFrom16(addr.B).Unmap(), binary.BigEndian.Uint16(port[:]))
-}
-
-func networkPort(port uint16) uint16 {
-	var b [2]byte
-	binary.BigEndian.PutUint16(b[:], port)
-	return binary.NativeEndian.Uint16(b[:])
+func sideOf(key *abi.CCtKey, side int) netip.AddrPort {
+	return netorder.HostAddrPort(key.Addr[side], key.Port[side])
 }
 
 // origin is the side that began the flow.
@@ -154,14 +144,14 @@ func entry(table string, c clock, settings *abi.CSettings, key *abi.CCtKey, e *a
 	out.TranslatedFrom = sideOf(key, side)
 	out.Service, out.Backend = e.Nat.Service, e.Nat.Backend
 	for i := range out.Translated {
-		out.Translated[i] = endOf(e.Nat.Addr[i], e.Nat.Port[i])
+		out.Translated[i] = netorder.HostAddrPort(e.Nat.Addr[i], e.Nat.Port[i])
 	}
 	return out
 }
 
 // compile turns a filter into the form that the kernel compares with.
 func compile(filter agentapi.CTFilter, pods Pods) (bpf.TablesCtFilter, error) {
-	out := bpf.TablesCtFilter{Proto: filter.Proto, Port: networkPort(filter.Port)}
+	out := bpf.TablesCtFilter{Proto: filter.Proto, Port: netorder.Port(filter.Port)}
 	if filter.Addr != (netip.Prefix{}) {
 		if !filter.Addr.IsValid() {
 			return out, fmt.Errorf("%w: the prefix is not valid", ErrBadFilter)

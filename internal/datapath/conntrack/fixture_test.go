@@ -13,6 +13,7 @@ import (
 
 	"github.com/placid-net/placid/internal/datapath/abi"
 	"github.com/placid-net/placid/internal/datapath/bpf"
+	"github.com/placid-net/placid/internal/datapath/netorder"
 	"github.com/placid-net/placid/internal/testutil"
 )
 
@@ -187,8 +188,7 @@ func (f *fixture) prepared() []prepared {
 func flowKey(proto uint8, a, b string) abi.CCtKey {
 	key := abi.CCtKey{Proto: proto}
 	for i, s := range []string{a, b} {
-		end := netip.MustParseAddrPort(s)
-		key.Addr[i].B, key.Port[i] = end.Addr().As16(), networkPort(end.Port())
+		key.Addr[i], key.Port[i] = netorder.AddrPort(netip.MustParseAddrPort(s))
 	}
 	return key
 }
@@ -228,7 +228,7 @@ func (f *fixture) fill(name string, first, n, every int, old uint32) {
 func numbered(i int) abi.CCtKey {
 	key := flowKey(unix.IPPROTO_TCP, "10.0.0.0:0", "10.128.0.1:443")
 	binary.BigEndian.PutUint32(key.Addr[0].B[12:], 10<<24|uint32(i>>8))
-	key.Port[0] = networkPort(uint16(i&0xff) + 1024)
+	key.Port[0] = netorder.Port(uint16(i&0xff) + 1024)
 	return key
 }
 

@@ -33,16 +33,31 @@ func (c *Collector) Flush(ctx context.Context, filter agentapi.CTFilter) (agenta
 // deleteFrom walks one table with a program of its own: those of the collector may
 // be in the middle of a pass.
 func (c *Collector) deleteFrom(ctx context.Context, o outer, programs walkers, name string, filter bpf.TablesCtFilter) (deleted int, err error) {
+	marked, err := c.markOld(ctx, o, programs, name, filter)
+	if err != nil {
+		return marked, err
+	}
 	t, err := o.current()
 	if err != nil {
-		return 0, err
+		return marked, err
 	}
 	defer func() { _ = t.Close() }()
+	deleted, err = c.deleteFromTable(ctx, t, programs, name, filter, false)
+	return marked + deleted, err
+}
+
+// deleteFromTable walks the table once. Of a frozen one, an old table, entries are
+// marked and stay.
+func (c *Collector) deleteFromTable(ctx context.Context, t table, programs walkers, name string, filter bpf.TablesCtFilter, frozen bool) (deleted int, err error) {
 	p, err := c.walker(programs, name, t)
 	if err != nil {
 		return 0, err
 	}
-	if err = p.reset(filter); err != nil {
+	mode := uint32(0)
+	if frozen {
+		mode = 1
+	}
+	if err = errors.Join(p.reset(filter), p.set(bpf.TablesVarFrozen, mode)); err != nil {
 		return 0, err
 	}
 	var buf [1]byte

@@ -8,6 +8,7 @@ import (
 	"math"
 	"net/netip"
 	"slices"
+	"time"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
@@ -16,6 +17,7 @@ import (
 	"github.com/placid-net/placid/internal/agentapi"
 	"github.com/placid-net/placid/internal/datapath/abi"
 	"github.com/placid-net/placid/internal/datapath/bpf"
+	"github.com/placid-net/placid/internal/datapath/netorder"
 )
 
 // ErrNoEntry is returned for a flow that has no entry.
@@ -61,13 +63,11 @@ func (c *Collector) dump(ctx context.Context, filter bpf.TablesCtFilter, limit u
 	if err != nil {
 		return 0, err
 	}
-	err = errors.Join(d.set(bpf.TablesVarFilter, filter), d.set(bpf.TablesVarLimit, limit),
-		d.set(bpf.TablesVarMatched, uint64(0)), d.set(bpf.TablesVarPassed, uint32(0)))
-	if err != nil {
+	if err := d.prepareDump(filter, limit); err != nil {
 		return 0, err
 	}
 	for _, o := range c.cfg.Tables.outers() {
-		if err := dumpTable(ctx, d, o, each); err != nil {
+		if err := dumpTables(ctx, d, o, pace{}, each); err != nil {
 			return 0, err
 		}
 	}
@@ -78,16 +78,30 @@ func (c *Collector) dump(ctx context.Context, filter bpf.TablesCtFilter, limit u
 	return matched, nil
 }
 
-func dumpTable(ctx context.Context, p *program, o outer, each func(record)) error {
-	t, err := o.current()
-	if err != nil {
-		return err
+// dumpTables goes through what has not moved yet before it goes through the
+// current table.
+func dumpTables(ctx context.Context, p *program, o outer, pace pace, each func(record)) error {
+	for _, open := range []func() (table, error){o.old, o.current} {
+		t, err := open()
+		if err != nil {
+			return err
+		}
+		if t.Map == nil {
+			continue
+		}
+		if err = errors.Join(dumpTable(ctx, p, t, pace, each), t.Close()); err != nil {
+			return err
+		}
 	}
-	defer func() { _ = t.Close() }()
+	return nil
+}
+
+func dumpTable(ctx context.Context, p *program, t table, pace pace, each func(record)) error {
 	const size = int(unsafe.Sizeof(bpf.TablesCtRecord{}))
 	records := make([]bpf.TablesCtRecord, dumpRecords)
 	buf := unsafe.Slice((*byte)(unsafe.Pointer(&records[0])), dumpRecords*size)
 	return walk(ctx, p, t, buf, func(read func() (int, error)) error {
+		begin := time.Now()
 		n, err := read()
 		if err != nil {
 			return err
@@ -103,8 +117,14 @@ func dumpTable(ctx context.Context, p *program, o outer, each func(record)) erro
 				key: (*abi.CCtKey)(unsafe.Pointer(&r.Key)), entry: (*abi.CCtEntry)(unsafe.Pointer(&r.Entry)),
 			})
 		}
-		return nil
+		return pace.rest(ctx, time.Since(begin))
 	})
+}
+
+// prepareDump forgets the last dump.
+func (p *program) prepareDump(filter bpf.TablesCtFilter, limit uint64) error {
+	return errors.Join(p.set(bpf.TablesVarFilter, filter), p.set(bpf.TablesVarLimit, limit),
+		p.set(bpf.TablesVarMatched, uint64(0)), p.set(bpf.TablesVarPassed, uint32(0)))
 }
 
 // List returns the live entries that the filter selects, in no order. While
@@ -199,7 +219,7 @@ func lookup(o outer, proto uint8, a, b netip.AddrPort) (abi.CCtKey, abi.CCtEntry
 	for _, sides := range [][2]netip.AddrPort{{a, b}, {b, a}} {
 		key := abi.CCtKey{Proto: proto}
 		for i, s := range sides {
-			key.Addr[i].B, key.Port[i] = s.Addr().As16(), networkPort(s.Port())
+			key.Addr[i], key.Port[i] = netorder.AddrPort(s)
 		}
 		var e abi.CCtEntry
 		err := t.Lookup(&key, &e)

@@ -3,14 +3,13 @@ package conntrack
 import (
 	"context"
 	"errors"
-	"fmt"
-	"runtime"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/placid-net/placid/internal/agentapi"
 	"github.com/placid-net/placid/internal/datapath/bpf"
+	"github.com/placid-net/placid/internal/timing"
 )
 
 // Result is what one pass over all tables found.
@@ -22,6 +21,9 @@ type Result struct {
 	// Took is the time from begin to end, Busy that without rests, and CPU the
 	// processor time.
 	Took, Busy, CPU time.Duration
+	// Fullest are the destinations that masqueraded flows take most source ports
+	// towards, ten at most, the fullest first.
+	Fullest []Fill
 }
 
 // kinds is how many kinds of entries are told apart.
@@ -83,9 +85,8 @@ func holds(name string, kind int) bool {
 	return name == tableNew || tcp == (name == tableTCP)
 }
 
-// onIdleThread makes a pass on a thread of its own that runs when nobody else
-// wants the processor, and ends with the pass.
-func (c *Collector) onIdleThread(ctx context.Context, spread time.Duration) (Result, error) {
+// passIdly makes a pass on an idle thread.
+func (c *Collector) passIdly(ctx context.Context, spread time.Duration) (Result, error) {
 	tables, err := c.prepare()
 	if err != nil {
 		return Result{}, err
@@ -97,24 +98,20 @@ func (c *Collector) onIdleThread(ctx context.Context, spread time.Duration) (Res
 			}
 		}
 	}()
-	type outcome struct {
-		result Result
-		err    error
-	}
-	done := make(chan outcome, 1)
-	go func() {
-		runtime.LockOSThread() // for good: nobody else may get a thread like this
-		err := unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_IDLE}, 0)
-		if err != nil {
-			done <- outcome{err: fmt.Errorf("set scheduling policy idle: %w", err)}
-			return
+	ports, portsErr := c.portsLocked()
+	var out Result
+	err = onIdleThread(func() error {
+		p := pace{begin: time.Now(), spread: spread, hurry: c.hurry}
+		var passErr error
+		out, passErr = c.pass(ctx, tables, p)
+		if ports != nil {
+			cpu := threadTime()
+			out.Fullest, portsErr = c.countPorts(ctx, ports, p)
+			out.Took, out.CPU = time.Since(p.begin), out.CPU+threadTime()-cpu
 		}
-		var o outcome
-		o.result, o.err = c.pass(ctx, tables, pace{begin: time.Now(), spread: spread, hurry: c.hurry})
-		done <- o
-	}()
-	o := <-done
-	return o.result, o.err
+		return errors.Join(passErr, portsErr)
+	})
+	return out, err
 }
 
 func (c *Collector) hurry() bool { return c.waiting.Load() > 0 }
@@ -218,14 +215,8 @@ func (p pace) rest(ctx context.Context, took time.Duration) error {
 	if d <= 0 {
 		return ctx.Err()
 	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
-	}
+	timing.Sleep(ctx, d)
+	return ctx.Err()
 }
 
 // restAfter returns how long to rest after a step that took some time, elapsed

@@ -28,6 +28,10 @@ type Stats struct {
 	Entries []EntryStats
 	// Runs counts passes by kind and outcome; all eight are there.
 	Runs []RunStats
+	// Fullest is that of the last pass. SourcePorts is how many ports there are
+	// towards each destination; 0 where nothing is masqueraded.
+	Fullest     []Fill
+	SourcePorts int
 
 	found       [kinds]*EntryStats
 	scheduledAt time.Time

@@ -76,6 +76,52 @@ func (o outer) current() (table, error) {
 	return table{}, fmt.Errorf("open conntrack table %s: %w", o.name, err)
 }
 
+// old opens the table that flows move from. Its Map is nil when there is none.
+func (o outer) old() (table, error) {
+	t := table{name: o.name}
+	err := o.Lookup(uint32(abi.CTableSlotTABLE_OLD), &t.id)
+	if errors.Is(err, ebpf.ErrKeyNotExist) {
+		return t, nil
+	}
+	if err == nil {
+		t.Map, err = ebpf.NewMapFromID(t.id)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return table{name: o.name}, nil // the move ended just now
+	}
+	if err != nil {
+		return t, fmt.Errorf("open old conntrack table %s: %w", o.name, err)
+	}
+	return t, nil
+}
+
+// moves tells whether there is an old table.
+func (o outer) moves() (bool, error) {
+	t, err := o.old()
+	if err != nil || t.Map == nil {
+		return false, err
+	}
+	return true, t.Close()
+}
+
+// dropOld lets go of the old table. No program uses it any more when it returns.
+func (o outer) dropOld() error {
+	if err := o.Delete(uint32(abi.CTableSlotTABLE_OLD)); err != nil {
+		return fmt.Errorf("let go of old conntrack table %s: %w", o.name, err)
+	}
+	return nil
+}
+
+// outerOf finds the outer map by the name of its map.
+func (c *Collector) outerOf(name string) (outer, error) {
+	for _, o := range c.cfg.Tables.outers() {
+		if mapName(o.name) == name {
+			return o, nil
+		}
+	}
+	return outer{}, fmt.Errorf("map %s is no conntrack table", name)
+}
+
 // settings reads the live settings.
 func (t Tables) settings() (abi.CSettings, error) {
 	var s abi.CSettings

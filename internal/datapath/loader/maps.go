@@ -12,13 +12,14 @@ import (
 	"github.com/placid-net/placid/internal/datapath/abi"
 )
 
-// Map is one opened map. Table is the map that holds the entries: Outer's
-// current inner map, or Outer itself when it is no map of maps.
+// Map is one opened map. Table is what holds the entries: Outer's current inner
+// map, or Outer itself when it is no map of maps.
 type Map struct {
 	Name    string
 	Outer   *ebpf.Map
-	Table   *ebpf.Map
-	Adopted bool // it was pinned already, and fits
+	Table   *Table
+	Adopted bool          // it was pinned already, and fits
+	inner   *ebpf.MapSpec // of tables; nil when it is no map of maps
 }
 
 // openMap adopts the map pinned below dir, or makes a new one that is not
@@ -35,13 +36,13 @@ func openMap(dir, name string, spec *ebpf.MapSpec) (*Map, error) {
 		return nil, fmt.Errorf("create map %s: %w", name, err)
 	}
 	if spec.InnerMap == nil {
-		return &Map{Name: name, Outer: outer, Table: outer}, nil
+		return &Map{Name: name, Outer: outer, Table: NewTable(outer)}, nil
 	}
 	table, err := ebpf.NewMap(spec.InnerMap)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("create table of %s: %w", name, err), outer.Close())
 	}
-	m = &Map{Name: name, Outer: outer, Table: table}
+	m = &Map{Name: name, Outer: outer, Table: NewTable(table), inner: spec.InnerMap}
 	if err := outer.Put(uint32(abi.CTableSlotTABLE_CURRENT), table); err != nil {
 		return nil, errors.Join(fmt.Errorf("put table into %s: %w", name, err), m.Close())
 	}
@@ -58,7 +59,7 @@ func adoptMap(pin, name string, spec *ebpf.MapSpec) (*Map, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open pinned map %s: %w", pin, err)
 	}
-	m := &Map{Name: name, Outer: outer, Table: outer, Adopted: true}
+	m := &Map{Name: name, Outer: outer, Table: NewTable(outer), Adopted: true}
 	if spec.Compatible(outer) != nil {
 		return nil, m.Close()
 	}
@@ -69,11 +70,13 @@ func adoptMap(pin, name string, spec *ebpf.MapSpec) (*Map, error) {
 	if err = outer.Lookup(uint32(abi.CTableSlotTABLE_CURRENT), &id); err != nil {
 		return nil, m.Close() // made, but its table was never put in
 	}
-	if m.Table, err = ebpf.NewMapFromID(id); err != nil {
+	table, err := ebpf.NewMapFromID(id)
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open table of %s: %w", name, err), outer.Close())
 	}
+	m.inner, m.Table = spec.InnerMap, NewTable(table)
 	want := spec.InnerMap
-	if m.Table.Type() != want.Type || m.Table.KeySize() != want.KeySize || m.Table.ValueSize() != want.ValueSize {
+	if m.Table.Type() != want.Type || table.KeySize() != want.KeySize || m.Table.ValueSize() != want.ValueSize {
 		return nil, m.Close()
 	}
 	return m, nil
@@ -81,7 +84,7 @@ func adoptMap(pin, name string, spec *ebpf.MapSpec) (*Map, error) {
 
 // Close lets go of the descriptors; a pinned map stays.
 func (m *Map) Close() error {
-	if m.Table == m.Outer {
+	if m.fixed() {
 		return m.Outer.Close()
 	}
 	return errors.Join(m.Table.Close(), m.Outer.Close())

@@ -14,6 +14,7 @@ import (
 	"github.com/placid-net/placid/internal/datapath"
 	"github.com/placid-net/placid/internal/datapath/abi"
 	"github.com/placid-net/placid/internal/datapath/loader"
+	"github.com/placid-net/placid/internal/datapath/netorder"
 )
 
 // TestAudit damages the kernel by hand, one thing at a time. The next audit
@@ -36,20 +37,20 @@ func TestAudit(t *testing.T) {
 	}{
 		{"endpoint entry deleted", "endpoints", func(t *testing.T) {
 			table := n.table(t, datapath.EndpointMap)
-			must(t, table.Delete(abi.CEndpointKey{Addr: abi.CAddr{B: a.ep.IPv4.As16()}}))
+			must(t, table.Delete(abi.CEndpointKey{Addr: netorder.Addr(a.ep.IPv4)}))
 		}, false},
 		{"endpoint entry changed", "endpoints", func(t *testing.T) {
 			table := n.table(t, datapath.EndpointMap)
-			must(t, table.Put(abi.CEndpointKey{Addr: abi.CAddr{B: a.ep.IPv6.As16()}}, abi.CEndpoint{Ifindex: 1}))
+			must(t, table.Put(abi.CEndpointKey{Addr: netorder.Addr(a.ep.IPv6)}, abi.CEndpoint{Ifindex: 1}))
 		}, false},
 		{"endpoint entry too many", "endpoints", func(t *testing.T) {
 			table := n.table(t, datapath.EndpointMap)
-			must(t, table.Put(abi.CEndpointKey{Addr: abi.CAddr{B: nth(n.row.PodCIDRs[0], 99).As16()}}, abi.CEndpoint{Ifindex: 1}))
+			must(t, table.Put(abi.CEndpointKey{Addr: netorder.Addr(nth(n.row.PodCIDRs[0], 99))}, abi.CEndpoint{Ifindex: 1}))
 		}, false},
 		{"ipcache entry deleted", "ipcache", func(t *testing.T) {
 			table := n.table(t, datapath.IPCacheMap)
 			p := c.nodes[1].row.PodCIDRs[0]
-			must(t, table.Delete(abi.CIpcacheKey{PrefixLen: uint32(96 + p.Bits()), Addr: abi.CAddr{B: p.Addr().As16()}}))
+			must(t, table.Delete(abi.CIpcacheKey{PrefixLen: uint32(96 + p.Bits()), Addr: netorder.Addr(p.Addr())}))
 		}, false},
 		{"route to a node deleted", "node-routes", func(t *testing.T) {
 			n.MustRun(t, "ip", "route", "del", c.nodes[1].row.PodCIDRs[0].String())
@@ -131,7 +132,7 @@ func TestAudit(t *testing.T) {
 		waitFor(t, "the new address to be the node's", func() bool {
 			var value abi.CEndpoint
 			table := n.table(t, datapath.EndpointMap)
-			key := abi.CEndpointKey{Addr: abi.CAddr{B: netip.MustParseAddr("203.0.113.5").As16()}}
+			key := abi.CEndpointKey{Addr: netorder.Addr(netip.MustParseAddr("203.0.113.5"))}
 			return table.Lookup(key, &value) == nil && value.Flags == uint32(abi.CEndpointFlagsENDPOINT_HOST)
 		})
 		ping(t, a.Netns, netip.MustParseAddr("203.0.113.5"), 56)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/placid-net/placid/internal/datapath"
 	"github.com/placid-net/placid/internal/datapath/abi"
+	"github.com/placid-net/placid/internal/datapath/netorder"
 	"github.com/placid-net/placid/internal/policy"
 	"github.com/placid-net/placid/internal/state"
 	"github.com/placid-net/placid/internal/testutil"
@@ -41,7 +42,7 @@ func (p *pod) be(t testing.TB, identity uint32) {
 		for _, a := range row.Endpoints[len(row.Endpoints)-1].Addrs {
 			waitFor(t, "the identity of "+a.String()+" on "+n.row.Name, func() bool {
 				var value abi.CIdentityEntry
-				return table.Lookup(abi.CIdentityKey{Addr: abi.CAddr{B: a.As16()}}, &value) == nil && value.Identity == identity
+				return table.Lookup(abi.CIdentityKey{Addr: netorder.Addr(a)}, &value) == nil && value.Identity == identity
 			})
 		}
 	}

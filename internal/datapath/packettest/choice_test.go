@@ -31,7 +31,7 @@ func (n *node) target(t *testing.T, k talk) netip.Addr {
 }
 
 // The program chooses as internal/loadbalance says it does, which is what other
-// nodes and tests count on: by a Maglev table for clients outside, by a hash inside.
+// nodes and tests count on: by a Maglev table for clients that come from elsewhere, by a hash for those here.
 func testChoice(t *testing.T, n *node) {
 	const flows = 60
 	for _, v6 := range []bool{false, true} {
@@ -68,7 +68,7 @@ func testChoice(t *testing.T, n *node) {
 				}
 				for i := range uint16(flows) {
 					n.clear(t, "affinity_map")
-					k := talk{proto, end(far4, far6, v6, 1000+i), frontend}
+					k := talk{proto, end(podA.ip4, podA.ip6, v6, 1000+i), frontend}
 					flow := loadbalance.Flow{Client: k.a, Frontend: k.b, Protocol: state.Protocol(proto), Affinity: affinity}
 					want := addrs[flow.ChooseRandom(uint32(len(addrs)), hashSeed)].Addr()
 					if to := n.target(t, k); to != want {

@@ -14,6 +14,7 @@ import (
 	"github.com/placid-net/placid/internal/datapath"
 	"github.com/placid-net/placid/internal/datapath/abi"
 	"github.com/placid-net/placid/internal/datapath/loader"
+	"github.com/placid-net/placid/internal/datapath/netorder"
 	"github.com/placid-net/placid/internal/policy"
 	"github.com/placid-net/placid/internal/policy/policytest"
 	"github.com/placid-net/placid/internal/state"
@@ -243,7 +244,7 @@ func (r *clusterRun) write(c policytest.Cluster, t policy.Tables, bump bool) {
 	for _, p := range c.Pods {
 		for _, a := range p.Addrs {
 			if p.Endpoint == 0 {
-				r.row(datapath.IdentityMap, &abi.CIdentityKey{Addr: abi.CAddr{B: a.As16()}}, &abi.CIdentityEntry{Identity: p.Identity})
+				r.row(datapath.IdentityMap, &abi.CIdentityKey{Addr: netorder.Addr(a)}, &abi.CIdentityEntry{Identity: p.Identity})
 				continue
 			}
 			under, flags := t.Endpoints[p.Endpoint], abi.CEndpointFlags(0)
@@ -253,18 +254,18 @@ func (r *clusterRun) write(c policytest.Cluster, t policy.Tables, bump bool) {
 			if under.AuditEgress {
 				flags |= auditEgress
 			}
-			r.row(datapath.EndpointMap, &abi.CEndpointKey{Addr: abi.CAddr{B: a.As16()}}, &abi.CEndpoint{
+			r.row(datapath.EndpointMap, &abi.CEndpointKey{Addr: netorder.Addr(a)}, &abi.CEndpoint{
 				Ifindex: uint32(r.index[podA.device]), Flags: uint32(flags), Id: p.Endpoint, Mac: [6]byte(podA.mac),
 				Identity: p.Identity, IngressSet: uint64(under.Ingress), EgressSet: uint64(under.Egress),
 			})
 		}
 	}
 	for _, a := range c.Node {
-		r.row(datapath.EndpointMap, &abi.CEndpointKey{Addr: abi.CAddr{B: a.As16()}},
+		r.row(datapath.EndpointMap, &abi.CEndpointKey{Addr: netorder.Addr(a)},
 			&abi.CEndpoint{Flags: uint32(abi.CEndpointFlagsENDPOINT_HOST)})
 	}
 	for _, a := range c.Nodes {
-		r.row(datapath.IdentityMap, &abi.CIdentityKey{Addr: abi.CAddr{B: a.As16()}},
+		r.row(datapath.IdentityMap, &abi.CIdentityKey{Addr: netorder.Addr(a)},
 			&abi.CIdentityEntry{Identity: uint32(abi.CIdentityIDENTITY_REMOTE_NODE)})
 	}
 	if bump {

@@ -16,6 +16,7 @@ import (
 	"github.com/placid-net/placid/internal/datapath"
 	"github.com/placid-net/placid/internal/datapath/abi"
 	"github.com/placid-net/placid/internal/datapath/loader"
+	"github.com/placid-net/placid/internal/datapath/netorder"
 )
 
 // Protocols of flows.
@@ -250,8 +251,7 @@ func (k talk) keys() (keys [2]abi.CCtKey) {
 		keys[i].Proto = uint8(k.proto)
 		for side := range 2 {
 			end := ends[i^side]
-			keys[i].Addr[side] = abi.CAddr{B: end.Addr().As16()}
-			keys[i].Port[side] = binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, end.Port()))
+			keys[i].Addr[side], keys[i].Port[side] = netorder.AddrPort(end)
 		}
 	}
 	return keys
@@ -307,7 +307,7 @@ func (n *node) edit(t testing.TB, k talk, change func(*abi.CCtEntry)) {
 		t.Fatalf("%s is in %s", k, r.table)
 	}
 	change(&r.CCtEntry)
-	if err := n.loader.Map(r.table).Table.Update(&r.key, &r.CCtEntry, ebpf.UpdateExist); err != nil {
+	if err := n.loader.Map(r.table).Table.Map().Update(&r.key, &r.CCtEntry, ebpf.UpdateExist); err != nil {
 		t.Fatalf("change the entry of %s: %v", k, err)
 	}
 }
@@ -328,7 +328,7 @@ func (n *node) establish(t testing.TB, k talk) record {
 // clear empties a table.
 func (n *node) clear(t testing.TB, name string) {
 	t.Helper()
-	table := n.loader.Map(name).Table
+	table := n.loader.Map(name).Table.Map()
 	key, value := make([]byte, table.KeySize()), make([]byte, table.ValueSize())
 	var keys [][]byte
 	for it := table.Iterate(); it.Next(&key, &value); {

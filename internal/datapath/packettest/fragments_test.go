@@ -132,7 +132,7 @@ func testFragmentsInOrder(t *testing.T, n *node) {
 // entries counts those of a table.
 func (n *node) entries(t *testing.T, name string) (count int) {
 	t.Helper()
-	table := n.loader.Map(name).Table
+	table := n.loader.Map(name).Table.Map()
 	key, value := make([]byte, table.KeySize()), make([]byte, table.ValueSize())
 	for it := table.Iterate(); it.Next(&key, &value); {
 		count++
@@ -262,7 +262,7 @@ func testFragmentsTooLate(t *testing.T, n *node) {
 // ageFragments makes all first parts that were seen older.
 func (n *node) ageFragments(t *testing.T, jiffies uint32) {
 	t.Helper()
-	table := n.loader.Map(datapath.FragmentMap).Table
+	table := n.loader.Map(datapath.FragmentMap).Table.Map()
 	var key abi.CFragmentKey
 	var value abi.CFragmentPorts
 	all := map[abi.CFragmentKey]abi.CFragmentPorts{}

@@ -2,13 +2,19 @@ package packettest
 
 import (
 	"encoding/binary"
+	"log/slog"
 	"net/netip"
+	"slices"
 	"testing"
 
+	"github.com/cilium/ebpf"
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
 
+	"github.com/placid-net/placid/internal/datapath"
 	"github.com/placid-net/placid/internal/datapath/abi"
+	"github.com/placid-net/placid/internal/datapath/conntrack"
+	"github.com/placid-net/placid/internal/datapath/netorder"
 )
 
 // seen is the source that the packet left with.
@@ -49,7 +55,7 @@ func testMasquerade(t *testing.T, n *node) {
 			// Not to where pods keep their address.
 			n.noServices(t)
 			p := netip.PrefixFrom(asked.b.Addr(), asked.b.Addr().BitLen()-8)
-			key := abi.CNativeKey{PrefixLen: uint32(p.Bits() + 128 - p.Addr().BitLen()), Addr: abi.CAddr{B: p.Addr().As16()}}
+			key := abi.CNativeKey{PrefixLen: uint32(p.Bits() + 128 - p.Addr().BitLen()), Addr: netorder.Addr(p.Addr())}
 			n.put(t, "native_map", &key, uint32(1))
 			n.becomes(t, "to a native destination", asked.says(t, n, "S"), asked.onward(t, n, "S", false, true))
 		}
@@ -83,6 +89,32 @@ func testPortsRunOut(t *testing.T, n *node) {
 	n.masqueraded(t, other, other.b)
 	other = talk{overTCP, at(podA.ip4, 5000), at(remote4, 53)}
 	n.masqueraded(t, other, other.b)
+	want := []conntrack.Fill{
+		{Destination: at(remote4, 53), Proto: uint8(overUDP), Used: natPorts},
+		{Destination: at(remote4, 53), Proto: uint8(overTCP), Used: 1},
+		{Destination: at(remote4, 54), Proto: uint8(overUDP), Used: 1},
+	}
+	if got := n.fullest(t); !slices.Equal(got, want) {
+		t.Errorf("the fullest destinations are %v, want %v", got, want)
+	}
+}
+
+// fullest is what the collector makes of the flows that are masqueraded.
+func (n *node) fullest(t *testing.T) []conntrack.Fill {
+	t.Helper()
+	outer := func(name string) *ebpf.Map { return n.loader.Map(name).Outer }
+	c := conntrack.New(conntrack.Config{
+		Tables: conntrack.Tables{
+			TCP: outer(datapath.CTTCPMap), Any: outer(datapath.CTAnyMap), New: outer(datapath.CTNewMap), Settings: outer(datapath.SettingsMap),
+		},
+		Sources: conntrack.Sources{Addrs: []netip.Addr{node4, node6}, Ports: natPorts}, Log: slog.New(slog.DiscardHandler),
+	})
+	defer c.Close()
+	r, err := c.Collect(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r.Fullest
 }
 
 // quoting is "too big" about a packet: its protocol and what it consists of.

@@ -15,6 +15,7 @@ import (
 	"github.com/placid-net/placid/internal/datapath"
 	"github.com/placid-net/placid/internal/datapath/abi"
 	"github.com/placid-net/placid/internal/datapath/loader"
+	"github.com/placid-net/placid/internal/datapath/netorder"
 	"github.com/placid-net/placid/internal/testutil"
 )
 
@@ -261,7 +262,7 @@ func (n *node) addRoutes(t testing.TB, h *netlink.Handle, defaultRoute bool) {
 // remember no way by the routing table, which some tests change.
 func config(o options, overlayIndex int) abi.CConfig {
 	c := abi.CConfig{
-		RouterIp4: abi.CAddr{B: node4.As16()}, RouterIp6: abi.CAddr{B: node6.As16()}, RouterMac: [6]byte(routerMAC),
+		RouterIp4: netorder.Addr(node4), RouterIp6: netorder.Addr(node6), RouterMac: [6]byte(routerMAC),
 		PodMtu: podMTU, OverlayMtu: overlayMTU, OverlayIfindex: uint32(overlayIndex), TunnelVni: vni,
 		WayJiffies: o.wayJiffies,
 	}
@@ -317,7 +318,7 @@ var (
 func (n *node) fillTables(t testing.TB) {
 	t.Helper()
 	put := func(a netip.Addr, e abi.CEndpoint) {
-		key := abi.CEndpointKey{Addr: abi.CAddr{B: a.As16()}}
+		key := abi.CEndpointKey{Addr: netorder.Addr(a)}
 		if err := n.loader.Map(datapath.EndpointMap).Table.Put(&key, &e); err != nil {
 			t.Fatalf("fill endpoint map: %v", err)
 		}
@@ -341,8 +342,8 @@ func (n *node) fillTables(t testing.TB) {
 		far = farEnd6
 	}
 	for _, p := range []netip.Prefix{remoteRange4, remoteRange6} {
-		key := abi.CIpcacheKey{PrefixLen: uint32(p.Bits() + 128 - p.Addr().BitLen()), Addr: abi.CAddr{B: p.Addr().As16()}}
-		value := abi.CIpcacheEntry{TunnelEndpoint: abi.CAddr{B: far.As16()}}
+		key := abi.CIpcacheKey{PrefixLen: uint32(p.Bits() + 128 - p.Addr().BitLen()), Addr: netorder.Addr(p.Addr())}
+		value := abi.CIpcacheEntry{TunnelEndpoint: netorder.Addr(far)}
 		if err := n.loader.Map(datapath.IPCacheMap).Table.Put(&key, &value); err != nil {
 			t.Fatalf("fill ipcache: %v", err)
 		}
@@ -363,7 +364,7 @@ type counter struct {
 
 // counters reads the whole metrics map, summed over CPUs.
 func (n *node) counters() (map[counter]abi.CMetricsValue, error) {
-	m := n.loader.Map(datapath.MetricsMap).Table
+	m := n.loader.Map(datapath.MetricsMap).Table.Map()
 	cpus := ebpf.MustPossibleCPU()
 	keys := make([]uint32, m.MaxEntries())
 	values := make([]abi.CMetricsValue, len(keys)*cpus)

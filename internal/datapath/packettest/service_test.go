@@ -2,7 +2,6 @@ package packettest
 
 import (
 	"bytes"
-	"encoding/binary"
 	"net/netip"
 	"testing"
 
@@ -10,6 +9,7 @@ import (
 
 	"github.com/placid-net/placid/internal/datapath/abi"
 	"github.com/placid-net/placid/internal/datapath/loader"
+	"github.com/placid-net/placid/internal/datapath/netorder"
 )
 
 // Source ports that the node under test gives away: few, so that they can run out.
@@ -44,6 +44,7 @@ func TestServices(t *testing.T) {
 		{"PodToPod", testServicePodToPod},
 		{"FromOutsideToPod", testNodePortToPod},
 		{"FromOutsideToAnotherNode", testNodePortElsewhere},
+		{"FromAnotherNode", testNodePortFromAnotherNode},
 		{"Masquerade", testMasquerade},
 		{"Hairpin", testHairpin},
 		{"HostBackend", testHostBackend},
@@ -81,10 +82,6 @@ func end(a4, a6 netip.Addr, v6 bool, port uint16) netip.AddrPort {
 	return at(a4, port)
 }
 
-func wirePort(p uint16) uint16 {
-	return binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, p))
-}
-
 // served is one frontend and its lists.
 type served struct {
 	proto            layers.IPProtocol
@@ -101,7 +98,7 @@ func (n *node) serve(t testing.TB, at netip.AddrPort, s served) {
 		id := uint32(10 * (scope + 1))
 		f.List[scope] = abi.CBackendList{Id: id, Count: uint32(len(backends))}
 		for i, b := range backends {
-			value := abi.CBackend{Addr: abi.CAddr{B: b.Addr().As16()}, Port: wirePort(b.Port()), Id: uint32(100 + i)}
+			value := abi.CBackend{Addr: netorder.Addr(b.Addr()), Port: netorder.Port(b.Port()), Id: uint32(100 + i)}
 			slots := []uint32{uint32(i)}
 			if s.flags&abi.CFrontendFlagsFRONTEND_AFFINITY != 0 {
 				slots = append(slots, value.Id|uint32(abi.CBackendConstantsBACKEND_BY_ID))
@@ -111,7 +108,7 @@ func (n *node) serve(t testing.TB, at netip.AddrPort, s served) {
 			}
 		}
 	}
-	key := abi.CFrontendKey{Addr: abi.CAddr{B: at.Addr().As16()}, Port: wirePort(at.Port()), Proto: uint8(s.proto)}
+	key := abi.CFrontendKey{Addr: netorder.Addr(at.Addr()), Port: netorder.Port(at.Port()), Proto: uint8(s.proto)}
 	n.put(t, "frontend_map", &key, &f)
 	if isNode(at.Addr()) {
 		return
@@ -242,6 +239,25 @@ func testNodePortElsewhere(t *testing.T, n *node) {
 	}
 }
 
+// A pod of another node that asks at this node's address gets what this node offers
+// to the outside, although it is in the cluster; a pod of this node gets the rest too.
+func testNodePortFromAnotherNode(t *testing.T, n *node) {
+	for _, v6 := range []bool{false, true} {
+		n.noServices(t)
+		n.identify(t, elsewhere4, identityFar)
+		n.identify(t, elsewhere6, identityFar)
+		port := end(node4, node6, v6, 30080)
+		n.serve(t, port, served{
+			proto: overTCP, flags: abi.CFrontendFlagsFRONTEND_SILENT_OUTSIDE, cluster: []netip.AddrPort{end(podB.ip4, podB.ip6, v6, 80)},
+		})
+		from := talk{overTCP, end(elsewhere4, elsewhere6, v6, 40000), port}
+		n.drops(t, "no local backend", abi.CReasonDROP_NO_LOCAL_BACKEND, from.says(t, n, "S"))
+		here := talk{overTCP, end(podA.ip4, podA.ip6, v6, 40000), port}
+		n.translates(t, here, talk{overTCP, here.a, end(podB.ip4, podB.ip6, v6, 80)})
+		n.clear(t, "identity_map")
+	}
+}
+
 // A backend in the node's own namespace: the stack gets the packet, and answers
 // through the pod's device.
 func testHostBackend(t *testing.T, n *node) {
@@ -327,9 +343,9 @@ func testSourceRanges(t *testing.T, n *node) {
 		})
 		n.drops(t, "out of the ranges", abi.CReasonDROP_SOURCE_RANGE, asked.says(t, n, "S"))
 		bits := uint32(32 + 128 - 8)
-		n.put(t, "source_range_map", &abi.CSourceRangeKey{PrefixLen: bits, Service: 8, Addr: abi.CAddr{B: asked.a.Addr().As16()}}, uint32(1))
+		n.put(t, "source_range_map", &abi.CSourceRangeKey{PrefixLen: bits, Service: 8, Addr: netorder.Addr(asked.a.Addr())}, uint32(1))
 		n.drops(t, "in another service's ranges", abi.CReasonDROP_SOURCE_RANGE, asked.says(t, n, "S"))
-		n.put(t, "source_range_map", &abi.CSourceRangeKey{PrefixLen: bits, Service: 7, Addr: abi.CAddr{B: asked.a.Addr().As16()}}, uint32(1))
+		n.put(t, "source_range_map", &abi.CSourceRangeKey{PrefixLen: bits, Service: 7, Addr: netorder.Addr(asked.a.Addr())}, uint32(1))
 		n.passes(t, "in the ranges", asked.says(t, n, "S"))
 		asked.a = end(podA.ip4, podA.ip6, v6, 40000)
 		n.passes(t, "from the cluster", asked.says(t, n, "S"))
@@ -379,13 +395,13 @@ func testAffinity(t *testing.T, n *node) {
 	if gone == 100 {
 		rest = at(podC.ip4, 80)
 	}
-	value := abi.CBackend{Addr: abi.CAddr{B: rest.Addr().As16()}, Port: wirePort(80), Id: 201 - gone}
+	value := abi.CBackend{Addr: netorder.Addr(rest.Addr()), Port: netorder.Port(80), Id: 201 - gone}
 	for _, slot := range []uint32{0, value.Id | uint32(abi.CBackendConstantsBACKEND_BY_ID)} {
 		n.put(t, "backend_map", &abi.CBackendKey{List: 20, Slot: slot}, &value)
 	}
 	f := abi.CFrontend{Service: 7, Flags: uint32(abi.CFrontendFlagsFRONTEND_AFFINITY), Affinity: 10}
 	f.List[abi.CFrontendScopeSCOPE_CLUSTER] = abi.CBackendList{Id: 20, Count: 1}
-	n.put(t, "frontend_map", &abi.CFrontendKey{Addr: abi.CAddr{B: vip4.As16()}, Port: wirePort(80), Proto: uint8(overTCP)}, &f)
+	n.put(t, "frontend_map", &abi.CFrontendKey{Addr: netorder.Addr(vip4), Port: netorder.Port(80), Proto: uint8(overTCP)}, &f)
 	if got := target(401); got != rest.Addr() {
 		t.Errorf("the client was sent to %s, want %s: %s is gone", got, rest.Addr(), kept)
 	}
@@ -472,7 +488,7 @@ func testQuestionsMoveOn(t *testing.T, n *node) {
 		after := talk{proto, asked.a, at(podC.ip4, 5353)}
 		move := func(b netip.AddrPort, id uint32) {
 			n.serve(t, asked.b, served{proto: proto, cluster: []netip.AddrPort{b}})
-			value := abi.CBackend{Addr: abi.CAddr{B: b.Addr().As16()}, Port: wirePort(b.Port()), Id: id}
+			value := abi.CBackend{Addr: netorder.Addr(b.Addr()), Port: netorder.Port(b.Port()), Id: id}
 			n.put(t, "backend_map", &abi.CBackendKey{List: 20}, &value)
 		}
 		move(before.b, 1)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/placid-net/placid/internal/datapath"
 	"github.com/placid-net/placid/internal/datapath/abi"
+	"github.com/placid-net/placid/internal/datapath/netorder"
 )
 
 const (
@@ -73,7 +74,7 @@ func (n *node) under(t testing.TB, p pod, s security) {
 		e.Identity = 0
 	}
 	for _, a := range []netip.Addr{p.ip4, p.ip6} {
-		key := abi.CEndpointKey{Addr: abi.CAddr{B: a.As16()}}
+		key := abi.CEndpointKey{Addr: netorder.Addr(a)}
 		n.put(t, datapath.EndpointMap, &key, &e)
 	}
 }
@@ -132,13 +133,13 @@ func (n *node) block(t testing.TB, prefix string, peer uint64) {
 
 func cidrRow(p netip.Prefix, peer uint64) (abi.CCidrKey, abi.CCidrEntry) {
 	bits := uint32(p.Bits() + 128 - p.Addr().BitLen())
-	return abi.CCidrKey{PrefixLen: bits, Addr: abi.CAddr{B: p.Addr().As16()}}, abi.CCidrEntry{Peer: peer}
+	return abi.CCidrKey{PrefixLen: bits, Addr: netorder.Addr(p.Addr())}, abi.CCidrEntry{Peer: peer}
 }
 
 // identify says who has an address of another node.
 func (n *node) identify(t testing.TB, a netip.Addr, identity uint32) {
 	t.Helper()
-	n.put(t, datapath.IdentityMap, &abi.CIdentityKey{Addr: abi.CAddr{B: a.As16()}}, &abi.CIdentityEntry{Identity: identity})
+	n.put(t, datapath.IdentityMap, &abi.CIdentityKey{Addr: netorder.Addr(a)}, &abi.CIdentityEntry{Identity: identity})
 }
 
 func (n *node) settings(t testing.TB) (s abi.CSettings) {
@@ -151,7 +152,7 @@ func (n *node) settings(t testing.TB) (s abi.CSettings) {
 
 func (n *node) setSettings(t testing.TB, s abi.CSettings) {
 	t.Helper()
-	if err := n.loader.Map(datapath.SettingsMap).Table.Update(uint32(0), &s, ebpf.UpdateExist); err != nil {
+	if err := n.loader.Map(datapath.SettingsMap).Table.Map().Update(uint32(0), &s, ebpf.UpdateExist); err != nil {
 		t.Fatalf("write settings: %v", err)
 	}
 }

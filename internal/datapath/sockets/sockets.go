@@ -2,7 +2,6 @@ package sockets
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -11,6 +10,7 @@ import (
 	"github.com/cilium/ebpf"
 
 	"github.com/placid-net/placid/internal/datapath/abi"
+	"github.com/placid-net/placid/internal/datapath/netorder"
 )
 
 // ErrNotSupported is returned when the kernel cannot end sockets. It needs
@@ -88,11 +88,7 @@ func entriesOf(table *ebpf.Map, backends map[uint32]bool) ([]abi.CSockKey, error
 	}
 }
 
-func peerOf(k abi.CSockKey) netip.AddrPort {
-	var port [2]byte
-	binary.NativeEndian.PutUint16(port[:], k.Port)
-	return netip.AddrPortFrom(netip.AddrFrom16(k.Addr.B).Unmap(), binary.BigEndian.Uint16(port[:]))
-}
+func peerOf(k abi.CSockKey) netip.AddrPort { return netorder.HostAddrPort(k.Addr, k.Port) }
 
 // endIn ends the sockets of one namespace that have one of the peers, by their
 // cookies.

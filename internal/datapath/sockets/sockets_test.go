@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/placid-net/placid/internal/datapath/abi"
+	"github.com/placid-net/placid/internal/datapath/netorder"
 	"github.com/placid-net/placid/internal/testutil"
 )
 
@@ -57,9 +58,8 @@ func (c client) cookie(t *testing.T) uint64 {
 
 func (c client) key(t *testing.T) abi.CSockKey {
 	t.Helper()
-	var port [2]byte
-	binary.BigEndian.PutUint16(port[:], c.peer.Port())
-	return abi.CSockKey{Cookie: c.cookie(t), Addr: abi.CAddr{B: c.peer.Addr().As16()}, Port: binary.NativeEndian.Uint16(port[:])}
+	addr, port := netorder.AddrPort(c.peer)
+	return abi.CSockKey{Cookie: c.cookie(t), Addr: addr, Port: port}
 }
 
 func (c client) note(t *testing.T, table *ebpf.Map) {

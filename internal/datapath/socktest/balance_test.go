@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/placid-net/placid/internal/datapath/abi"
+	"github.com/placid-net/placid/internal/datapath/netorder"
 	"github.com/placid-net/placid/internal/testutil"
 )
 
@@ -152,11 +153,11 @@ func testRemembered(t *testing.T, w *world) {
 			t.Fatal(err)
 		}
 		var e abi.CSockEntry
-		key := abi.CSockKey{Cookie: cookie, Addr: toAddr(b.Addr()), Port: wirePort(b.Port())}
+		key := abi.CSockKey{Cookie: cookie, Addr: netorder.Addr(b.Addr()), Port: netorder.Port(b.Port())}
 		if err := w.table("sock_map").Lookup(key, &e); err != nil {
 			t.Fatalf("look up the socket: %v", err)
 		}
-		want := abi.CSockEntry{Addr: toAddr(to.Addr()), Port: wirePort(to.Port()), Service: w.serviceOf(t, to, p), Backend: idOf(b)}
+		want := abi.CSockEntry{Addr: netorder.Addr(to.Addr()), Port: netorder.Port(to.Port()), Service: w.serviceOf(t, to, p), Backend: idOf(b)}
 		if e != want {
 			t.Errorf("the socket's entry is %+v, want %+v", e, want)
 		}

@@ -2,7 +2,6 @@ package socktest
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"net/netip"
 	"testing"
@@ -13,6 +12,7 @@ import (
 	"github.com/placid-net/placid/internal/datapath/abi"
 	"github.com/placid-net/placid/internal/datapath/conntrack"
 	"github.com/placid-net/placid/internal/datapath/loader"
+	"github.com/placid-net/placid/internal/datapath/netorder"
 	"github.com/placid-net/placid/internal/testutil"
 )
 
@@ -129,7 +129,7 @@ func attach(l *loader.Loader) error {
 	return l.Commit()
 }
 
-func (w *world) table(name string) *ebpf.Map { return w.loader.Map(name).Table }
+func (w *world) table(name string) *ebpf.Map { return w.loader.Map(name).Table.Map() }
 
 func (w *world) put(t testing.TB, table string, key, value any) {
 	t.Helper()
@@ -153,7 +153,7 @@ func (w *world) frontend(t testing.TB, addr netip.AddrPort, proto uint8, flags, 
 	w.lastList++
 	for slot, b := range backends {
 		id := idOf(b)
-		value := abi.CBackend{Addr: toAddr(b.Addr()), Port: wirePort(b.Port()), Id: id}
+		value := abi.CBackend{Addr: netorder.Addr(b.Addr()), Port: netorder.Port(b.Port()), Id: id}
 		w.put(t, "backend_map", abi.CBackendKey{List: w.lastList, Slot: uint32(slot)}, value)
 		if flags&sticky != 0 {
 			w.put(t, "backend_map", abi.CBackendKey{List: w.lastList, Slot: uint32(abi.CBackendConstantsBACKEND_BY_ID) | id}, value)
@@ -161,18 +161,11 @@ func (w *world) frontend(t testing.TB, addr netip.AddrPort, proto uint8, flags, 
 	}
 	f := abi.CFrontend{Service: service, Flags: flags, Affinity: 3600}
 	f.List[abi.CFrontendScopeSCOPE_CLUSTER] = abi.CBackendList{Id: w.lastList, Count: uint32(len(backends))}
-	w.put(t, "frontend_map", abi.CFrontendKey{Addr: toAddr(addr.Addr()), Port: wirePort(addr.Port()), Proto: proto}, f)
+	w.put(t, "frontend_map", abi.CFrontendKey{Addr: netorder.Addr(addr.Addr()), Port: netorder.Port(addr.Port()), Proto: proto}, f)
 }
-
-func toAddr(a netip.Addr) abi.CAddr { return abi.CAddr{B: a.As16()} }
 
 // idOf is the id of the backend at an address.
 func idOf(a netip.AddrPort) uint32 { return uint32(a.Addr().As16()[15]) }
-
-// wirePort has a port's bytes as they are on the wire.
-func wirePort(port uint16) uint16 {
-	return binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, port))
-}
 
 // newVIP is an address and port for a service that nobody has yet.
 func (w *world) newVIP(v6 bool) netip.AddrPort {
@@ -187,7 +180,7 @@ func (w *world) newVIP(v6 bool) netip.AddrPort {
 func (w *world) serviceOf(t testing.TB, addr netip.AddrPort, p proto) uint32 {
 	t.Helper()
 	var f abi.CFrontend
-	key := abi.CFrontendKey{Addr: toAddr(addr.Addr()), Port: wirePort(addr.Port()), Proto: p.number}
+	key := abi.CFrontendKey{Addr: netorder.Addr(addr.Addr()), Port: netorder.Port(addr.Port()), Proto: p.number}
 	if err := w.table("frontend_map").Lookup(key, &f); err != nil {
 		t.Fatalf("look up frontend %s: %v", addr, err)
 	}
