@@ -57,4 +57,6 @@ EXPORT(struct sock_key, sock_key);
 EXPORT(struct sock_entry, sock_entry);
 EXPORT(struct config, config);
 EXPORT(enum table_id, table_id);
+EXPORT(struct ct_segment, ct_segment);
+EXPORT(enum layout_constants, layout_constants);
 EXPORT(struct table_stats, table_stats);

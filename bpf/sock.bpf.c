@@ -30,6 +30,7 @@
 
 #define ENOMEM 12
 #define ECONNREFUSED 111
+#define EHOSTUNREACH 113
 
 enum sock_verdict {
 	SOCK_REFUSE = 0,
@@ -158,6 +159,9 @@ static __always_inline int to_backend(struct bpf_sock_addr *ctx, bool ip6, bool 
 	q.source.w[1] = cookie >> 32;
 	q.source.w[2] = connects ? bpf_get_prandom_u32() : 0;
 	b = service_select(f, &q, &reason);
+	/* Nothing on the way would stop what the node itself sends. */
+	if (!b && reason == DROP_NO_LOCAL_BACKEND)
+		return refuse(EHOSTUNREACH);
 	if (!b)
 		return config.reject && reason == DROP_NO_BACKEND ? refuse(ECONNREFUSED) :
 								    SOCK_GO_ON;

@@ -10,6 +10,9 @@
  * ct_move: the same, over the old one of two tables while flows move from it to
  * the current one (docs/adr/0011-moving-tables.md). It may be run again at any time.
  *
+ * ct_bring: the same over a table of another layout that no program uses any more:
+ * what is in it comes into the current table (docs/adr/0012-layout-changes.md).
+ *
  * table_counts: run by the agent itself, returns 0.
  */
 #include <linux/bpf.h>
@@ -46,6 +49,15 @@ struct {
 	__uint(key_size, sizeof(struct ct_key));
 	__uint(value_size, sizeof(struct ct_entry));
 } walked_map SEC(".maps");
+
+/* The old table that the walked one has while flows move. Replaced by the agent, which also sets
+ * its type. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1);
+	__uint(key_size, sizeof(struct ct_key));
+	__uint(value_size, sizeof(struct ct_entry));
+} before_map SEC(".maps");
 
 /* Where flows move to. Replaced by the agent, which also sets its type. */
 struct {
@@ -114,6 +126,9 @@ struct ct_moves {
 	__u64 left; /* still in the old table: the current one had no room */
 };
 
+/* From the layout of the walked table's entries to this one's. */
+volatile const struct ct_segment segments[CT_SEGMENTS];
+
 /* What a dump gives: an entry, or a pause without one. */
 struct ct_record {
 	struct ct_key key;
@@ -149,6 +164,7 @@ struct ct_filter filter;
 struct ct_totals totals;
 struct ct_moves moves;
 __u32 frozen; /* the table is an old one: nothing is deleted from it, only marked */
+__u32 marking; /* entries are marked in both tables, and deleted by the next walk */
 __u64 limit; /* the most records of a dump */
 __u64 matched;
 __u32 passed;
@@ -251,6 +267,15 @@ static __always_inline __u32 kind_of(const struct ct_key *key)
 	       (is_ipv4(&key->addr[0]) ? 0 : CT_KIND_IPV6);
 }
 
+/* Keep an entry of the old table from coming back. */
+static __always_inline void mark_before(const struct ct_key *key)
+{
+	struct ct_entry *e = bpf_map_lookup_elem(&before_map, key);
+
+	if (e)
+		__sync_fetch_and_or(&e->state, (__u64)CT_DEAD);
+}
+
 /*
  * Settle the oldest candidate: mark it dead if it is still to go, so that no packet
  * revives it, then delete it. Nobody else deletes in between, so what is deleted is
@@ -274,7 +299,9 @@ __noinline int settle(__u32 walk)
 		if (!(state & CT_DEAD) &&
 		    __sync_val_compare_and_swap(&e->state, state, state | CT_DEAD) != state)
 			continue;
-		if (!bpf_map_delete_elem(&walked_map, key))
+		if (marking)
+			mark_before(key);
+		else if (!bpf_map_delete_elem(&walked_map, key))
 			totals.deleted[kind]++;
 		return 0;
 	}
@@ -282,13 +309,11 @@ __noinline int settle(__u32 walk)
 	return 0;
 }
 
-/*
- * Mark an entry of an old table dead, whether it moved or not: it does not come
- * back from there. One that moved counts where it is now.
- */
+/* Mark an entry of an old table dead, so that it does not move. One that moved is no longer there. */
 static __always_inline void mark_dead(const struct ct_key *key, struct ct_entry *e, __u64 state)
 {
-	if (!(state & CT_DEAD) && !(__sync_fetch_and_or(&e->state, (__u64)CT_DEAD) & CT_TERMINAL))
+	if (!(state & CT_TERMINAL) &&
+	    !(__sync_fetch_and_or(&e->state, (__u64)CT_DEAD) & CT_TERMINAL))
 		totals.deleted[kind_of(key)]++;
 }
 
@@ -316,7 +341,7 @@ static __always_inline int walk(struct bpf_iter__bpf_map_elem *ctx, enum ct_walk
 	}
 	state = ct_state(e);
 	if (frozen) {
-		if (is_doomed(key, e, state & ~(__u64)CT_MOVED, kind))
+		if (is_doomed(key, e, state, kind))
 			mark_dead(key, e, state);
 	} else if (is_doomed(key, e, state, kind)) {
 		if (found - settled >= CANDIDATES)
@@ -360,8 +385,10 @@ int ct_move(struct bpf_iter__bpf_map_elem *ctx)
 		} else if (err == -EEXIST) {
 			moves.present++;
 		} else {
-			ct_leave(e);
-			moves.left++;
+			if (ct_leave(&target_map, &key, e) == e)
+				moves.left++;
+			else
+				moves.present++;
 		}
 	}
 	write_when_due(ctx->meta->seq);
@@ -384,6 +411,67 @@ SEC("iter/bpf_map_elem")
 int ct_forget(struct bpf_iter__bpf_map_elem *ctx)
 {
 	return walk(ctx, CT_WALK_GONE);
+}
+
+/* The flags that stay once a packet has set them, while a flow lives. */
+#define CT_LASTING (CT_REPLIED | CT_ASSURED | CT_NON_SYN | CT_FIN_ORIGIN | CT_FIN_REPLY | CT_RESET)
+
+/* Bring what programs did to a flow after it was converted. A younger flow takes the place of an
+ * older one with the same key. */
+static __always_inline void merge(struct ct_entry *to, const struct ct_entry *from)
+{
+	__u64 state = ct_state(to), wanted = state | (from->state & CT_LASTING);
+	__s32 younger = (__u32)(from->state >> 32) - (__u32)(state >> 32);
+	int tries;
+
+	if ((__s32)(from->last - to->last) > 0)
+		to->last = from->last;
+	if (younger > 0) {
+		to->nat = from->nat;
+		wanted = from->state;
+	} else if (younger < 0) {
+		return;
+	}
+	for (tries = 0; tries < 4 && state != wanted && !(state & CT_TERMINAL); tries++) {
+		if (__sync_val_compare_and_swap(&to->state, state, wanted) == state)
+			return;
+		state = ct_state(to);
+		wanted |= state & CT_LASTING;
+	}
+}
+
+SEC("iter/bpf_map_elem")
+int ct_bring(struct bpf_iter__bpf_map_elem *ctx)
+{
+	const struct settings *settings = settings_get();
+	struct ct_key *found_key = ctx->key, key;
+	const void *from = ctx->value;
+	struct ct_entry copy, *there;
+	long err;
+
+	if (!found_key || !from || !settings)
+		return 0;
+	key = *found_key;
+	ct_convert(&copy, from, segments);
+	if (copy.state & CT_TERMINAL ||
+	    is_idle(settings, key.proto, copy.state, copy.last, settings->hz)) {
+		moves.ended++;
+		goto out;
+	}
+	err = bpf_map_update_elem(&target_map, &key, &copy, BPF_NOEXIST);
+	if (!err) {
+		moves.moved++;
+	} else if (err == -EEXIST) {
+		there = bpf_map_lookup_elem(&target_map, &key);
+		if (there)
+			merge(there, &copy);
+		moves.present++;
+	} else {
+		moves.left++;
+	}
+out:
+	write_when_due(ctx->meta->seq);
+	return 0;
 }
 
 SEC("iter/bpf_map_elem")

@@ -126,7 +126,7 @@ static __always_inline struct ct_entry *ct_promote(struct __sk_buff *ctx, struct
 						   struct ct_entry *e)
 {
 	struct ct_entry *there;
-	void *table, *embryonic;
+	void *table, *embryonic, *old;
 	__u64 state;
 	long err;
 
@@ -148,6 +148,13 @@ static __always_inline struct ct_entry *ct_promote(struct __sk_buff *ctx, struct
 	if (!there || (__u32)ct_state(there) & CT_TERMINAL)
 		return e; /* a corpse on its way out: try again with the next packet */
 	/* Of an old table nothing is deleted: an entry that is dead does not move. */
+	old = table_in(&ct_new_map, TABLE_OLD);
+	if (old) {
+		struct ct_entry *before = bpf_map_lookup_elem(old, key);
+
+		if (before)
+			__sync_fetch_and_or(&before->state, (__u64)CT_DEAD);
+	}
 	state = ct_state(e);
 	if (!(state & CT_TERMINAL))
 		__sync_val_compare_and_swap(&e->state, state, state | CT_DEAD);
@@ -397,7 +404,7 @@ __noinline int ct_begin_twin(struct scratch *s, __u32 flags)
 	nat->synced = jiffies_now();
 	ct_describe(&s->entry, s, side);
 	there = ct_lookup(&s->twin.key);
-	if (!there && table_in(&ct_new_map, TABLE_OLD))
+	if (!there && (config.foreign || table_in(&ct_new_map, TABLE_OLD)))
 		there = ct_lookup_new(
 			&s->twin.key); /* inserting finds those of the current table */
 	if (!there) {

@@ -55,10 +55,40 @@ static __always_inline __u64 ct_take(struct ct_entry *to, struct ct_entry *e)
 	return state;
 }
 
-/* Take back the mark of an entry that has no room in the current table: it stays in use. */
-static __always_inline void ct_leave(struct ct_entry *e)
+/*
+ * Make an entry of this layout of one of another, which has all that the segments
+ * say. What it does not have is zero.
+ */
+static __always_inline void ct_convert(struct ct_entry *to, const void *from,
+				       const volatile struct ct_segment *segments)
 {
+	int i;
+
+	__builtin_memset(to, 0, sizeof(*to));
+#pragma unroll
+	for (i = 0; i < CT_SEGMENTS; i++) {
+		__u32 at = segments[i].to, len = segments[i].len;
+
+		if (len && at < sizeof(*to) && len <= sizeof(*to) - at)
+			bpf_probe_read_kernel((void *)to + at, len, from + segments[i].from);
+	}
+}
+
+/*
+ * Take back the mark of an entry that has no room in the current table: it stays in
+ * use. Returns the entry to use: another CPU may have found room just now.
+ */
+static __always_inline struct ct_entry *ct_leave(void *current, const struct ct_key *key,
+						 struct ct_entry *e)
+{
+	struct ct_entry *there;
+
 	__sync_fetch_and_and(&e->state, ~(__u64)CT_MOVED);
+	there = bpf_map_lookup_elem(current, key);
+	if (!there)
+		return e;
+	__sync_fetch_and_or(&e->state, (__u64)CT_MOVED);
+	return there;
 }
 
 /* Whether the entry still stands for a flow. */

@@ -5,6 +5,7 @@
 #include <linux/bpf.h>
 #include <linux/in.h>
 #include <bpf/bpf_helpers.h>
+#include "config.h"
 #include "entry.h"
 #include "maps.h"
 #include "scratch.h"
@@ -77,13 +78,32 @@ static __noinline struct ct_entry *ct_follow(void *current, void *old, const str
 	err = bpf_map_update_elem(current, key, &s->moving, BPF_NOEXIST);
 	if (!err || err == -EEXIST)
 		return bpf_map_lookup_elem(current, key);
-	ct_leave(e);
-	return e;
+	return ct_leave(current, key, e);
 }
 
-static __always_inline struct ct_entry *ct_lookup_in(void *outer, const struct ct_key *key)
+/*
+ * The entry of a flow that is in no table of this layout. One of another layout is
+ * converted, and left to the programs that still use it: the agent brings what
+ * they do to it after it when they have ended.
+ */
+static __noinline struct ct_entry *ct_import(void *current, void *foreign, const struct ct_key *key)
 {
-	void *current = table_in(outer, TABLE_CURRENT), *old;
+	const void *there = bpf_map_lookup_elem(foreign, key);
+	struct scratch *s = scratch_get();
+
+	if (!there || !s)
+		return NULL;
+	ct_convert(&s->moving, there, config.segments);
+	if (s->moving.state & CT_TERMINAL)
+		return NULL;
+	bpf_map_update_elem(current, key, &s->moving, BPF_NOEXIST);
+	return bpf_map_lookup_elem(current, key);
+}
+
+static __always_inline struct ct_entry *ct_lookup_in(void *outer, void *foreign_outer,
+						     const struct ct_key *key)
+{
+	void *current = table_in(outer, TABLE_CURRENT), *old, *foreign;
 	struct ct_entry *e;
 
 	if (!current)
@@ -92,19 +112,24 @@ static __always_inline struct ct_entry *ct_lookup_in(void *outer, const struct c
 	if (e)
 		return e;
 	old = table_in(outer, TABLE_OLD);
-	return old ? ct_follow(current, old, key) : NULL;
+	if (old)
+		return ct_follow(current, old, key);
+	if (!config.foreign)
+		return NULL;
+	foreign = table_in(foreign_outer, 0);
+	return foreign ? ct_import(current, foreign, key) : NULL;
 }
 
 /* The established flow with this key. */
 static __always_inline struct ct_entry *ct_lookup(const struct ct_key *key)
 {
 	if (key->proto == IPPROTO_TCP)
-		return ct_lookup_in(&ct_tcp_map, key);
-	return ct_lookup_in(&ct_any_map, key);
+		return ct_lookup_in(&ct_tcp_map, &ct_tcp_foreign_map, key);
+	return ct_lookup_in(&ct_any_map, &ct_any_foreign_map, key);
 }
 
 /* The embryonic flow with this key. */
 static __always_inline struct ct_entry *ct_lookup_new(const struct ct_key *key)
 {
-	return ct_lookup_in(&ct_new_map, key);
+	return ct_lookup_in(&ct_new_map, &ct_new_foreign_map, key);
 }

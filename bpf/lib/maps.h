@@ -119,6 +119,25 @@ struct ct_new_table {
 
 OUTER_MAP(ct_new_map, ct_new_table);
 
+/*
+ * Tables of flows that programs with another layout of entries left. The agent
+ * sets the size of values, and fills the only slot while entries are converted
+ * (docs/adr/0012-layout-changes.md).
+ */
+#define FOREIGN_MAP(name, table)                                                                   \
+	struct {                                                                                   \
+		__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);                                          \
+		__uint(max_entries, 1);                                                            \
+		__type(key, __u32);                                                                \
+		__array(values, struct table);                                                     \
+	} name SEC(".maps")
+
+FOREIGN_MAP(ct_tcp_foreign_map, ct_table);
+
+FOREIGN_MAP(ct_any_foreign_map, ct_table);
+
+FOREIGN_MAP(ct_new_foreign_map, ct_new_table);
+
 /* Where services are reached. Written by the agent. */
 struct frontend_table {
 	__uint(type, BPF_MAP_TYPE_HASH);

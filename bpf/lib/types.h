@@ -416,6 +416,18 @@ struct table_stats {
 	__u64 failed; /* for any other cause: no memory, above all */
 };
 
+enum layout_constants {
+	CT_SEGMENTS = 24, /* the most that a conversion consists of */
+};
+
+/* Bytes of a ct_entry of another layout that become some of this one's. */
+struct ct_segment {
+	__u16 from;
+	__u16 to;
+	__u16 len; /* 0: there are no more */
+	__u16 pad;
+};
+
 struct metrics_value {
 	__u64 packets;
 	__u64 bytes;
@@ -454,5 +466,7 @@ struct config {
 	union addr masquerade_ip6;
 	__u64 host_netns; /* cookie of the node's network namespace */
 	__u8 sock_host_only; /* 1: sockets of pods are left to packets' translation */
-	__u8 sock_pad[7];
+	__u8 foreign; /* 1: flows may be in tables of another layout: ct_*_foreign_map */
+	__u8 foreign_pad[6];
+	struct ct_segment segments[CT_SEGMENTS]; /* from that layout to this one's */
 };

@@ -98,6 +98,9 @@ func (d *Datapath) Open() error {
 	if d.loader, err = loader.Open(d.node.cfg.BPFRoot, d.node.constants(), d.node.cfg.Tables.sizes()); err != nil {
 		return err
 	}
+	for _, problem := range d.loader.Problems() {
+		d.node.cfg.Log.Warn("a table begins empty", "error", problem)
+	}
 	if d.settings, err = openSettings(d.loader.Map(SettingsMap).Table.Map(), d.node.hz, d.node.cfg.Timeouts); err != nil {
 		return err
 	}

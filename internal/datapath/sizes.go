@@ -131,6 +131,7 @@ func (d *Datapath) Moves() []resize.Move { return d.sizes.Moves() }
 // runSizes ends moves that an earlier agent began, gives tables the sizes that the
 // configuration insists on, and then ends what waits for room.
 func (d *Datapath) runSizes(ctx context.Context) error {
+	d.bringFlows(ctx)
 	d.sizes.Resume(ctx)
 	wanted := d.node.cfg.Tables.sizes()
 	for _, name := range d.node.cfg.FixedTables {
@@ -143,6 +144,24 @@ func (d *Datapath) runSizes(ctx context.Context) error {
 		}
 	}
 	return d.sizes.Run(ctx)
+}
+
+// bringFlows takes over the flows that programs with another layout of entries left.
+func (d *Datapath) bringFlows(ctx context.Context) {
+	for _, m := range d.loader.Converted() {
+		foreign, segments := m.Foreign()
+		lost, added := m.Differences()
+		log := d.node.cfg.Log.With("map", m.Name, "lost", lost, "added", added)
+		moves, err := d.conntrack.Bring(ctx, m.Name, foreign, segments, nil)
+		if err == nil {
+			err = d.loader.DropForeign(m)
+		}
+		if err != nil {
+			log.Error("take over flows of another layout; those that are left work on until the agent starts again", "error", err)
+			continue
+		}
+		log.Info("flows of another layout were taken over", "moved", moves.Moved, "present", moves.Present, "ended", moves.Ended)
+	}
 }
 
 // SizedTables lists every table that has a size, in the order of sizing.Tables.

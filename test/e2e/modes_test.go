@@ -16,6 +16,9 @@ const (
 	frequentAudits      = "reconcile-interval=1s"
 	frequentCollections = "endpoint-gc-interval=10s"
 	shortLives          = "identity-gc-interval=1s"
+	followHints         = "enable-service-topology=true"
+	// So small that the tests can fill it.
+	fewSlots = "bpf-lb-service-backend-map-max=1024"
 )
 
 // TestNative is a cluster with native routing, whose pod CIDRs are those of the
@@ -51,10 +54,12 @@ func TestTunnel(t *testing.T) {
 		"--set", "ipam=cluster-pool", "--set", "routing-mode=tunnel",
 		"--set", "cluster-pool-ipv4-cidr=10.50.0.0/24", "--set", "cluster-pool-ipv4-mask-size=28",
 		"--set", "cluster-pool-ipv6-cidr=fd00:50::/108", "--set", "cluster-pool-ipv6-mask-size=120",
+		"--set", "bpf-lb-sock-hostns-only=true", "--set", followHints,
 		"--set", "ipam-address-reuse-delay=5s", "--set", frequentAudits, "--set", frequentCollections, "--set", shortLives)
 	c := l.startCast(t)
 	l.run(t, "connectivity", func(t *testing.T) { l.testConnectivity(t, c, underlayMTU-vxlanOverhead) })
 	l.run(t, "command line", func(t *testing.T) { l.testCommandLine(t, c, state.RoutingTunnel) })
+	l.run(t, "Services", l.testTunnelServices)
 	l.run(t, "network policy", func(t *testing.T) { l.testNetworkPolicy(t, c) })
 	c.guarded = l.startGuarded(t)
 	l.run(t, "restarts under load", func(t *testing.T) { l.testRestarts(t, c) })

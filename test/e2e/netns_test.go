@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"net"
 	"path/filepath"
 	"runtime"
 	"strconv"
@@ -50,6 +51,27 @@ type place struct {
 	name  string
 	netns string
 	addrs addresses
+}
+
+// listen takes connections and datagrams at an address and port of the place,
+// until the test ends.
+func (p place) listen(t *testing.T, at string) (net.Listener, net.PacketConn) {
+	t.Helper()
+	listener, err := inNetns(p.netns, func() (net.Listener, error) {
+		return (&net.ListenConfig{}).Listen(background(), "tcp", at)
+	})
+	if err != nil {
+		t.Fatalf("listen in %s: %v", p.name, err)
+	}
+	t.Cleanup(func() { _ = listener.Close() })
+	packets, err := inNetns(p.netns, func() (net.PacketConn, error) {
+		return (&net.ListenConfig{}).ListenPacket(background(), "udp", at)
+	})
+	if err != nil {
+		t.Fatalf("listen in %s: %v", p.name, err)
+	}
+	t.Cleanup(func() { _ = packets.Close() })
+	return listener, packets
 }
 
 func (h host) place() place {

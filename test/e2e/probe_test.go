@@ -168,19 +168,7 @@ func serveProbes(t *testing.T, ports []int, places ...place) *servers {
 
 func (s *servers) serve(t *testing.T, p place, at string) {
 	t.Helper()
-	listener, err := inNetns(p.netns, func() (net.Listener, error) {
-		return (&net.ListenConfig{}).Listen(background(), "tcp", at)
-	})
-	if err != nil {
-		t.Fatalf("listen in %s: %v", p.name, err)
-	}
-	packets, err := inNetns(p.netns, func() (net.PacketConn, error) {
-		return (&net.ListenConfig{}).ListenPacket(background(), "udp", at)
-	})
-	if err != nil {
-		t.Fatalf("listen in %s: %v", p.name, err)
-	}
-	t.Cleanup(func() { listener.Close(); packets.Close() })
+	listener, packets := p.listen(t, at)
 	answer := []byte(p.name + "\n")
 	go func() {
 		for {

@@ -83,21 +83,29 @@ func (l *lab) testRestarts(t *testing.T, c cast) {
 		})
 	})
 	l.run(t, "kill -9 of both agents loses nothing", func(t *testing.T) {
-		l.undisturbed(t, c, func() {
-			before := l.agentRestarts(t)
-			for _, h := range l.nodes {
-				l.on(t, h, "pkill", "-9", "-x", "placid-agent")
-			}
-			eventually(t, podTimeout, "the agents' containers are started again", func() error {
-				for name, n := range l.agentRestarts(t) {
-					if n <= before[name] {
-						return fmt.Errorf("%s was started %d times, before the kill %d", name, n, before[name])
-					}
-				}
-				return nil
-			})
-		})
+		l.undisturbed(t, c, func() { l.killAgents(t) })
 	})
+}
+
+// killAgents ends both agents with SIGKILL, and waits until the next ones are
+// healthy.
+func (l *lab) killAgents(t *testing.T) {
+	t.Helper()
+	before := l.agentRestarts(t)
+	for _, h := range l.nodes {
+		l.on(t, h, "pkill", "-9", "-x", "placid-agent")
+	}
+	eventually(t, podTimeout, "the agents' containers are started again", func() error {
+		for name, n := range l.agentRestarts(t) {
+			if n <= before[name] {
+				return fmt.Errorf("%s was started %d times, before the kill %d", name, n, before[name])
+			}
+		}
+		return nil
+	})
+	for _, h := range l.nodes {
+		l.waitAgent(t, h)
+	}
 }
 
 // testUpgrade shows that the agents can be replaced by a newer build while

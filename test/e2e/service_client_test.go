@@ -20,18 +20,19 @@ type caller struct {
 	place
 	node    string // where it runs; empty outside the cluster
 	isNode  bool
+	cgroup  bool // it is in the node's cgroup, as everything on a node is in truth
 	sockets bool // services are translated at its sockets, else packet by packet
 }
 
 // podCaller is a pod whose packets are translated, or, with the cgroup of the
 // node, its sockets.
-func podCaller(b backend, sockets bool) caller {
-	return caller{place: b.place, node: b.node, sockets: sockets}
+func podCaller(b backend, cgroup bool) caller {
+	return caller{place: b.place, node: b.node, cgroup: cgroup, sockets: cgroup}
 }
 
 // nodeCaller is a process of the node.
 func nodeCaller(h host) caller {
-	return caller{place: h.place(), node: h.name, isNode: true, sockets: true}
+	return caller{place: h.place(), node: h.name, isNode: true, cgroup: true, sockets: true}
 }
 
 // generator is the built program test/load/cmd/load, and the lab that it asks in.
@@ -91,7 +92,7 @@ type asking struct {
 func (g *generator) start(t *testing.T, c caller, targets []loadgen.Target) *asking {
 	t.Helper()
 	cmd := exec.CommandContext(background(), g.path)
-	if c.sockets {
+	if c.cgroup {
 		group := g.lab.nodeCgroup(t, c.node)
 		defer group.Close()
 		cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(group.Fd())}

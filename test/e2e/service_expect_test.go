@@ -31,7 +31,7 @@ func (s *served) expect(c caller, d door, f family, led string, nodes []host) ou
 	if outside && d.balancer && s.refuses {
 		return outcome{silent: true}
 	}
-	local := outside && s.externalLocal || !outside && d.cluster && s.internalLocal
+	local := s.nearby || outside && s.externalLocal || !outside && d.cluster && s.internalLocal
 	reached := slices.DeleteFunc(slices.Clone(s.backends), func(b backend) bool { return local && b.node != by })
 	switch {
 	case len(s.backends) == 0:

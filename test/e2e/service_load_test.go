@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	fewBackends, manyBackends = 3, 12
+	fewBackends, manyBackends = 3, 30
 
 	loadInterval = 40 * time.Millisecond
 	lossTimeout  = 5 * time.Second // when a datagram counts as lost
@@ -113,7 +113,7 @@ func (l *lab) underLoad(t *testing.T, c *serviceCast, s *served, disturb func(t 
 func (l *lab) scale(t *testing.T, s *served, backends int) {
 	t.Helper()
 	l.kubectl(t, "-n", serviceSpace, "scale", "deployment", s.name, fmt.Sprintf("--replicas=%d", backends))
-	l.waitServed(t, map[string]int{s.name: backends})
+	l.waitServedFor(t, podTimeout, map[string]int{s.name: backends})
 }
 
 // testUnderLoad shows that clients of a Service notice nothing of what happens to

@@ -89,6 +89,11 @@ func showWrong(t *testing.T, wrong []string) {
 	}
 }
 
+// leavingFlows is how many flows a pod makes to the host outside over each protocol
+// and family: more than go anywhere else, so that it is among the destinations that
+// most source ports are taken for.
+const leavingFlows = 100
+
 // testMasquerade shows that a host outside sees pods with their node's address,
 // and that answers come back.
 func (l *lab) testMasquerade(t *testing.T, c *serviceCast) {
@@ -103,12 +108,27 @@ func (l *lab) testMasquerade(t *testing.T, c *serviceCast) {
 			want := outcome{answers: []string{seen(c.outsider.name, l.node(t, from.node).addrs[f])}}
 			for _, p := range []corev1.Protocol{corev1.ProtocolTCP, corev1.ProtocolUDP} {
 				at := netip.AddrPortFrom(c.outsider.addrs[f], backendPort)
-				ways[from.name] = append(ways[from.name], wayIn{target: question(fmt.Sprintf("%s to the host outside, %s/%s", from.name, p, f), p, at, want), want: want})
+				q := question(fmt.Sprintf("%s to the host outside, %s/%s", from.name, p, f), p, at, want)
+				q.Count = leavingFlows
+				ways[from.name] = append(ways[from.name], wayIn{target: q, want: want})
 			}
 		}
 	}
 	wrong := c.generator.tryWays(t, ways, pods).wrong
 	showWrong(t, wrong)
+	for _, h := range l.nodes {
+		l.placid(t, h, "bpf", "ct", "gc")
+		metrics := l.metrics(t, h)
+		for _, f := range families {
+			for _, p := range []corev1.Protocol{corev1.ProtocolTCP, corev1.ProtocolUDP} {
+				to := netip.AddrPortFrom(c.outsider.addrs[f], backendPort)
+				series := fmt.Sprintf("placid_nat_source_ports_used{destination=%q,protocol=%q}", to, p)
+				if n := metrics[series]; n < leavingFlows || n > metrics["placid_nat_source_ports"] {
+					t.Errorf("%s of %s is %v of %v", series, h.name, n, metrics["placid_nat_source_ports"])
+				}
+			}
+		}
+	}
 	for i, at := range []backend{c.near, c.far} {
 		for _, f := range families {
 			netns := strings.Replace(at.netns, fmt.Sprintf("/proc/%d/root", l.nodes[i].pid), "", 1)

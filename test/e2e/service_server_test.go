@@ -20,18 +20,7 @@ func serveName(t *testing.T, at place, port int) {
 
 func serveNameAt(t *testing.T, at place, addr string) {
 	t.Helper()
-	listener, err := inNetns(at.netns, func() (net.Listener, error) {
-		return (&net.ListenConfig{}).Listen(background(), "tcp", addr)
-	})
-	if err != nil {
-		t.Fatalf("listen in %s: %v", at.name, err)
-	}
-	packets, err := inNetns(at.netns, func() (net.PacketConn, error) {
-		return (&net.ListenConfig{}).ListenPacket(background(), "udp", addr)
-	})
-	if err != nil {
-		t.Fatalf("listen in %s: %v", at.name, err)
-	}
+	listener, packets := at.listen(t, addr)
 	answer := func(client net.Addr) string {
 		c, err := netip.ParseAddrPort(client.String())
 		if err != nil {
@@ -50,7 +39,7 @@ func serveNameAt(t *testing.T, at place, addr string) {
 			_, _ = fmt.Fprint(w, answer(client))
 		}),
 	}
-	t.Cleanup(func() { _ = server.Close(); _ = packets.Close() })
+	t.Cleanup(func() { _ = server.Close() })
 	go func() { _ = server.Serve(listener) }()
 	go func() {
 		for b := make([]byte, 2048); ; {

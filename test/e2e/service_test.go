@@ -1,16 +1,24 @@
 package e2e
 
-import (
-	"fmt"
-	"testing"
-)
+import "testing"
 
 // TestServices is a cluster with native routing whose pods and hosts reach each
 // other by Services. It runs before the other labs and not beside them: it counts
 // what is lost, and three clusters are more than a small machine carries.
 func TestServices(t *testing.T) {
-	l := startLab(t, "services", "--set", "routing-mode=native", "--set", frequentAudits, "--set", frequentCollections)
+	l := startLab(t, "services", "--set", "routing-mode=native", "--set", followHints, "--set", fewSlots, "--set", frequentAudits, "--set", frequentCollections)
 	l.testServices(t)
+}
+
+// testTunnelServices is what is different with a tunnel, in a lab where only the
+// sockets of the nodes themselves are balanced.
+func (l *lab) testTunnelServices(t *testing.T) {
+	c := l.startServiceCast(t)
+	for i := range c.callers {
+		c.callers[i].sockets = c.callers[i].isNode
+	}
+	l.run(t, "every way into every Service", func(t *testing.T) { l.testWaysIn(t, c) })
+	l.run(t, "pods leave the cluster with their node's address", func(t *testing.T) { l.testMasquerade(t, c) })
 }
 
 // testServices is what a lab shows of Services.
@@ -22,29 +30,9 @@ func (l *lab) testServices(t *testing.T) {
 	l.run(t, "health check node port", l.testHealthCheck)
 	l.run(t, "headless Services", l.testHeadless)
 	l.run(t, "two Services with one address", func(t *testing.T) { l.testDuplicates(t, c) })
+	l.run(t, "a Service that does not fit", func(t *testing.T) { l.testDoesNotFit(t, c) })
 	l.run(t, "a backend goes", func(t *testing.T) { l.testGone(t, c, nil) })
 	l.run(t, "a backend goes after the agents were killed", func(t *testing.T) { l.testGone(t, c, l.killAgents) })
 	l.run(t, "under load", func(t *testing.T) { l.testUnderLoad(t, c) })
 	l.run(t, "agents that are killed keep what there is", func(t *testing.T) { l.testKept(t, c) })
-}
-
-// killAgents ends both agents with SIGKILL, and waits until the next ones are
-// healthy.
-func (l *lab) killAgents(t *testing.T) {
-	t.Helper()
-	before := l.agentRestarts(t)
-	for _, h := range l.nodes {
-		l.on(t, h, "pkill", "-9", "-x", "placid-agent")
-	}
-	eventually(t, podTimeout, "the agents' containers are started again", func() error {
-		for name, n := range l.agentRestarts(t) {
-			if n <= before[name] {
-				return fmt.Errorf("%s was started %d times, before the kill %d", name, n, before[name])
-			}
-		}
-		return nil
-	})
-	for _, h := range l.nodes {
-		l.waitAgent(t, h)
-	}
 }

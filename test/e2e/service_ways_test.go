@@ -30,6 +30,7 @@ func (l *lab) startServiceCast(t *testing.T) *serviceCast {
 	t.Helper()
 	c := &serviceCast{generator: l.newGenerator(t)}
 	l.createNamespaces(t, newNamespace(serviceSpace, nil))
+	l.setZones(t)
 	var specs []corev1.Pod
 	for _, p := range []struct {
 		name, spread string
@@ -56,6 +57,24 @@ func (l *lab) startServiceCast(t *testing.T) *serviceCast {
 	return c
 }
 
+// inside are the callers on the nodes.
+func (c *serviceCast) inside() []caller {
+	return slices.DeleteFunc(slices.Clone(c.callers), func(from caller) bool { return from.node == "" })
+}
+
+// setZones puts every node in a zone of its own.
+func (l *lab) setZones(t *testing.T) {
+	t.Helper()
+	for _, h := range l.nodes {
+		l.kubectl(t, "label", "node", h.name, corev1.LabelTopologyZone+"="+h.name)
+		t.Cleanup(func() {
+			if _, err := l.try(background(), nil, "kubectl", "label", "node", h.name, corev1.LabelTopologyZone+"-"); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 // services are one of every kind.
 func (c *serviceCast) services(outside host) []*served {
 	one := func(p backend) map[string]string { return map[string]string{"pod": p.name} }
@@ -79,6 +98,7 @@ func (c *serviceCast) services(outside host) []*served {
 			ranges: []string{"192.0.2.0/24", "2001:db8::/64"}, refuses: true,
 		},
 		{name: "nobody", number: 10, selector: map[string]string{"pod": "nobody"}},
+		{name: "nearby", number: 11, backends: []backend{c.near, c.far}, selector: spread, nearby: true},
 	}
 }
 
@@ -107,7 +127,7 @@ func (l *lab) waysIn(t *testing.T, c caller, services []*served) []wayIn {
 				want := s.expect(c, d, f, l.nodes[0].name, l.nodes)
 				for _, p := range []corev1.Protocol{corev1.ProtocolTCP, corev1.ProtocolUDP} {
 					name := fmt.Sprintf("%s to %s, %s, %s/%s", c.name, s.name, d.name, p, f)
-					out = append(out, wayIn{question(name, p, netip.AddrPortFrom(d.addrs[f], uint16(d.port(p))), want), want, s.sticky, len(s.backends) > 1 && !s.sticky})
+					out = append(out, wayIn{question(name, p, netip.AddrPortFrom(d.addrs[f], uint16(d.port(p))), want), want, s.sticky, len(want.answers) > 1 && !s.sticky})
 				}
 			}
 		}

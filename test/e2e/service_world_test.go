@@ -41,6 +41,7 @@ type served struct {
 	byHand   bool // it has no selector, and EndpointSlices of the test
 
 	externalLocal, internalLocal, sticky bool
+	nearby                               bool     // backends of the client's zone are preferred; each node is one
 	ranges                               []string // loadBalancerSourceRanges
 	refuses                              bool     // ... leave the outside host out
 
@@ -85,6 +86,9 @@ func (s *served) manifest() corev1.Service {
 	}
 	if s.internalLocal {
 		out.Spec.InternalTrafficPolicy = new(corev1.ServiceInternalTrafficPolicyLocal)
+	}
+	if s.nearby {
+		out.Spec.TrafficDistribution = new(corev1.ServiceTrafficDistributionPreferClose)
 	}
 	if s.sticky {
 		out.Spec.SessionAffinity = corev1.ServiceAffinityClientIP
@@ -141,6 +145,9 @@ func (l *lab) createServices(t *testing.T, services ...*served) {
 	backends := map[string]int{}
 	for _, s := range services {
 		backends[s.name] = len(s.backends)
+		if s.nearby { // as many on each node
+			backends[s.name] /= len(l.nodes)
+		}
 	}
 	l.waitServed(t, backends)
 }
@@ -163,8 +170,14 @@ func (l *lab) setBalancer(t *testing.T, s *served) {
 // as many backends.
 func (l *lab) waitServed(t *testing.T, backends map[string]int) {
 	t.Helper()
+	l.waitServedFor(t, serviceTimeout, backends)
+}
+
+// waitServedFor is waitServed for backends that take their time.
+func (l *lab) waitServedFor(t *testing.T, timeout time.Duration, backends map[string]int) {
+	t.Helper()
 	for _, h := range l.nodes {
-		eventually(t, serviceTimeout, h.name+" serves the Services", func() error {
+		eventually(t, timeout, h.name+" serves the Services", func() error {
 			missing := maps.Clone(backends)
 			var errs []error
 			for _, info := range placidJSON[[]agentapi.ServiceInfo](t, l, h, "service", "list", "-n", serviceSpace) {
@@ -204,22 +217,41 @@ func servedWith(info agentapi.ServiceInfo, backends int) error {
 	return errors.Join(errs...)
 }
 
-// leadOutside tells the outside host that the addresses of Services, and the
-// cluster's own, are reached by way of a node.
+// ledTable is the routing table of the router for packets of the outside host.
+const ledTable = "198"
+
+// leadOutside has what the outside host sends to the addresses of Services, and to
+// the cluster's own, go by way of a node; where a router is between them, the
+// router does it, and for nobody else.
 func (l *lab) leadOutside(t *testing.T, by host) {
 	t.Helper()
+	where, table := []string{"exec", l.outside.name}, "main"
+	if near, err := by.addrs[ipv4].Prefix(24); err != nil || !near.Contains(l.outside.addrs[ipv4]) {
+		where, table = []string{"ctl"}, ledTable
+		for _, f := range families {
+			rule := []string{"from", l.outside.addrs[f].String(), "lookup", ledTable}
+			l.ipUntilEnd(t, where, f, "rule", "add", rule)
+		}
+	}
 	for _, prefix := range foreign {
 		f := ipv4
 		if netip.MustParsePrefix(prefix).Addr().Is6() {
 			f = ipv6
 		}
-		l.on(t, l.outside, "ip", "route", "replace", prefix, "via", by.addrs[f].String())
-		t.Cleanup(func() {
-			if _, err := l.try(background(), nil, "exec", l.outside.name, "ip", "route", "del", prefix); err != nil {
-				t.Error(err)
-			}
-		})
+		l.ipUntilEnd(t, where, f, "route", "replace", []string{prefix, "via", by.addrs[f].String(), "table", table})
 	}
+}
+
+// ipUntilEnd gives a host a rule or route until the test ends.
+func (l *lab) ipUntilEnd(t *testing.T, where []string, f family, object, verb string, what []string) {
+	t.Helper()
+	ip := append(slices.Clone(where), "ip", map[family]string{ipv4: "-4", ipv6: "-6"}[f], object)
+	l.must(t, slices.Concat(ip, []string{verb}, what)...)
+	t.Cleanup(func() {
+		if _, err := l.try(background(), nil, slices.Concat(ip, []string{"del"}, what)...); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // door is one way into a Service.

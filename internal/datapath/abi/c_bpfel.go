@@ -96,7 +96,9 @@ type CConfig struct {
 	_               [4]byte
 	HostNetns       uint64
 	SockHostOnly    uint8
-	SockPad         [7]uint8
+	Foreign         uint8
+	ForeignPad      [6]uint8
+	Segments        [24]CCtSegment
 }
 
 type CCtEntry struct {
@@ -143,6 +145,14 @@ type CCtNat struct {
 	Service uint32
 	Backend uint32
 	Synced  uint32
+}
+
+type CCtSegment struct {
+	_    structs.HostLayout
+	From uint16
+	To   uint16
+	Len  uint16
+	Pad  uint16
 }
 
 type CCtTimeout uint32
@@ -301,6 +311,12 @@ type CIpcacheKey struct {
 	PrefixLen uint32
 	Addr      CAddr
 }
+
+type CLayoutConstants uint32
+
+const (
+	CLayoutConstantsCT_SEGMENTS CLayoutConstants = 24
+)
 
 type CMetricsValue struct {
 	_       structs.HostLayout
@@ -483,6 +499,7 @@ const (
 	CVarAbiCtFlags          = "abi_ct_flags"
 	CVarAbiCtKey            = "abi_ct_key"
 	CVarAbiCtNat            = "abi_ct_nat"
+	CVarAbiCtSegment        = "abi_ct_segment"
 	CVarAbiCtTimeout        = "abi_ct_timeout"
 	CVarAbiCtWay            = "abi_ct_way"
 	CVarAbiEndpoint         = "abi_endpoint"
@@ -501,6 +518,7 @@ const (
 	CVarAbiIdentityKey      = "abi_identity_key"
 	CVarAbiIpcacheEntry     = "abi_ipcache_entry"
 	CVarAbiIpcacheKey       = "abi_ipcache_key"
+	CVarAbiLayoutConstants  = "abi_layout_constants"
 	CVarAbiMetricsValue     = "abi_metrics_value"
 	CVarAbiNativeKey        = "abi_native_key"
 	CVarAbiPolicyConstants  = "abi_policy_constants"
@@ -587,6 +605,7 @@ type CVariableSpecs struct {
 	AbiCtFlags          *ebpf.VariableSpec `ebpf:"abi_ct_flags"`
 	AbiCtKey            *ebpf.VariableSpec `ebpf:"abi_ct_key"`
 	AbiCtNat            *ebpf.VariableSpec `ebpf:"abi_ct_nat"`
+	AbiCtSegment        *ebpf.VariableSpec `ebpf:"abi_ct_segment"`
 	AbiCtTimeout        *ebpf.VariableSpec `ebpf:"abi_ct_timeout"`
 	AbiCtWay            *ebpf.VariableSpec `ebpf:"abi_ct_way"`
 	AbiEndpoint         *ebpf.VariableSpec `ebpf:"abi_endpoint"`
@@ -605,6 +624,7 @@ type CVariableSpecs struct {
 	AbiIdentityKey      *ebpf.VariableSpec `ebpf:"abi_identity_key"`
 	AbiIpcacheEntry     *ebpf.VariableSpec `ebpf:"abi_ipcache_entry"`
 	AbiIpcacheKey       *ebpf.VariableSpec `ebpf:"abi_ipcache_key"`
+	AbiLayoutConstants  *ebpf.VariableSpec `ebpf:"abi_layout_constants"`
 	AbiMetricsValue     *ebpf.VariableSpec `ebpf:"abi_metrics_value"`
 	AbiNativeKey        *ebpf.VariableSpec `ebpf:"abi_native_key"`
 	AbiPolicyConstants  *ebpf.VariableSpec `ebpf:"abi_policy_constants"`
@@ -667,6 +687,7 @@ type CVariables struct {
 	AbiCtFlags          *ebpf.Variable `ebpf:"abi_ct_flags"`
 	AbiCtKey            *ebpf.Variable `ebpf:"abi_ct_key"`
 	AbiCtNat            *ebpf.Variable `ebpf:"abi_ct_nat"`
+	AbiCtSegment        *ebpf.Variable `ebpf:"abi_ct_segment"`
 	AbiCtTimeout        *ebpf.Variable `ebpf:"abi_ct_timeout"`
 	AbiCtWay            *ebpf.Variable `ebpf:"abi_ct_way"`
 	AbiEndpoint         *ebpf.Variable `ebpf:"abi_endpoint"`
@@ -685,6 +706,7 @@ type CVariables struct {
 	AbiIdentityKey      *ebpf.Variable `ebpf:"abi_identity_key"`
 	AbiIpcacheEntry     *ebpf.Variable `ebpf:"abi_ipcache_entry"`
 	AbiIpcacheKey       *ebpf.Variable `ebpf:"abi_ipcache_key"`
+	AbiLayoutConstants  *ebpf.Variable `ebpf:"abi_layout_constants"`
 	AbiMetricsValue     *ebpf.Variable `ebpf:"abi_metrics_value"`
 	AbiNativeKey        *ebpf.Variable `ebpf:"abi_native_key"`
 	AbiPolicyConstants  *ebpf.Variable `ebpf:"abi_policy_constants"`

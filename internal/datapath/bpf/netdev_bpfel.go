@@ -16,31 +16,34 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	NetdevMapAffinityMap    = "affinity_map"
-	NetdevMapBackendMap     = "backend_map"
-	NetdevMapCidrMap        = "cidr_map"
-	NetdevMapCtAnyMap       = "ct_any_map"
-	NetdevMapCtNewMap       = "ct_new_map"
-	NetdevMapCtTcpMap       = "ct_tcp_map"
-	NetdevMapEndpointMap    = "endpoint_map"
-	NetdevMapFragmentMap    = "fragment_map"
-	NetdevMapFrontendMap    = "frontend_map"
-	NetdevMapIcmpBudgetMap  = "icmp_budget_map"
-	NetdevMapIdentityMap    = "identity_map"
-	NetdevMapIpcacheMap     = "ipcache_map"
-	NetdevMapMaglevMap      = "maglev_map"
-	NetdevMapMetricsMap     = "metrics_map"
-	NetdevMapNativeMap      = "native_map"
-	NetdevMapPolicyMap      = "policy_map"
-	NetdevMapPortMap        = "port_map"
-	NetdevMapScratchMap     = "scratch_map"
-	NetdevMapSettingsMap    = "settings_map"
-	NetdevMapSockMap        = "sock_map"
-	NetdevMapSourceRangeMap = "source_range_map"
-	NetdevMapTableStatsMap  = "table_stats_map"
-	NetdevProgFromNetdev    = "from_netdev"
-	NetdevProgToNetdev      = "to_netdev"
-	NetdevVarConfig         = "config"
+	NetdevMapAffinityMap     = "affinity_map"
+	NetdevMapBackendMap      = "backend_map"
+	NetdevMapCidrMap         = "cidr_map"
+	NetdevMapCtAnyForeignMap = "ct_any_foreign_map"
+	NetdevMapCtAnyMap        = "ct_any_map"
+	NetdevMapCtNewForeignMap = "ct_new_foreign_map"
+	NetdevMapCtNewMap        = "ct_new_map"
+	NetdevMapCtTcpForeignMap = "ct_tcp_foreign_map"
+	NetdevMapCtTcpMap        = "ct_tcp_map"
+	NetdevMapEndpointMap     = "endpoint_map"
+	NetdevMapFragmentMap     = "fragment_map"
+	NetdevMapFrontendMap     = "frontend_map"
+	NetdevMapIcmpBudgetMap   = "icmp_budget_map"
+	NetdevMapIdentityMap     = "identity_map"
+	NetdevMapIpcacheMap      = "ipcache_map"
+	NetdevMapMaglevMap       = "maglev_map"
+	NetdevMapMetricsMap      = "metrics_map"
+	NetdevMapNativeMap       = "native_map"
+	NetdevMapPolicyMap       = "policy_map"
+	NetdevMapPortMap         = "port_map"
+	NetdevMapScratchMap      = "scratch_map"
+	NetdevMapSettingsMap     = "settings_map"
+	NetdevMapSockMap         = "sock_map"
+	NetdevMapSourceRangeMap  = "source_range_map"
+	NetdevMapTableStatsMap   = "table_stats_map"
+	NetdevProgFromNetdev     = "from_netdev"
+	NetdevProgToNetdev       = "to_netdev"
+	NetdevVarConfig          = "config"
 )
 
 // LoadNetdev returns the embedded CollectionSpec for Netdev.
@@ -93,28 +96,31 @@ type NetdevProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type NetdevMapSpecs struct {
-	AffinityMap    *ebpf.MapSpec `ebpf:"affinity_map"`
-	BackendMap     *ebpf.MapSpec `ebpf:"backend_map"`
-	CidrMap        *ebpf.MapSpec `ebpf:"cidr_map"`
-	CtAnyMap       *ebpf.MapSpec `ebpf:"ct_any_map"`
-	CtNewMap       *ebpf.MapSpec `ebpf:"ct_new_map"`
-	CtTcpMap       *ebpf.MapSpec `ebpf:"ct_tcp_map"`
-	EndpointMap    *ebpf.MapSpec `ebpf:"endpoint_map"`
-	FragmentMap    *ebpf.MapSpec `ebpf:"fragment_map"`
-	FrontendMap    *ebpf.MapSpec `ebpf:"frontend_map"`
-	IcmpBudgetMap  *ebpf.MapSpec `ebpf:"icmp_budget_map"`
-	IdentityMap    *ebpf.MapSpec `ebpf:"identity_map"`
-	IpcacheMap     *ebpf.MapSpec `ebpf:"ipcache_map"`
-	MaglevMap      *ebpf.MapSpec `ebpf:"maglev_map"`
-	MetricsMap     *ebpf.MapSpec `ebpf:"metrics_map"`
-	NativeMap      *ebpf.MapSpec `ebpf:"native_map"`
-	PolicyMap      *ebpf.MapSpec `ebpf:"policy_map"`
-	PortMap        *ebpf.MapSpec `ebpf:"port_map"`
-	ScratchMap     *ebpf.MapSpec `ebpf:"scratch_map"`
-	SettingsMap    *ebpf.MapSpec `ebpf:"settings_map"`
-	SockMap        *ebpf.MapSpec `ebpf:"sock_map"`
-	SourceRangeMap *ebpf.MapSpec `ebpf:"source_range_map"`
-	TableStatsMap  *ebpf.MapSpec `ebpf:"table_stats_map"`
+	AffinityMap     *ebpf.MapSpec `ebpf:"affinity_map"`
+	BackendMap      *ebpf.MapSpec `ebpf:"backend_map"`
+	CidrMap         *ebpf.MapSpec `ebpf:"cidr_map"`
+	CtAnyForeignMap *ebpf.MapSpec `ebpf:"ct_any_foreign_map"`
+	CtAnyMap        *ebpf.MapSpec `ebpf:"ct_any_map"`
+	CtNewForeignMap *ebpf.MapSpec `ebpf:"ct_new_foreign_map"`
+	CtNewMap        *ebpf.MapSpec `ebpf:"ct_new_map"`
+	CtTcpForeignMap *ebpf.MapSpec `ebpf:"ct_tcp_foreign_map"`
+	CtTcpMap        *ebpf.MapSpec `ebpf:"ct_tcp_map"`
+	EndpointMap     *ebpf.MapSpec `ebpf:"endpoint_map"`
+	FragmentMap     *ebpf.MapSpec `ebpf:"fragment_map"`
+	FrontendMap     *ebpf.MapSpec `ebpf:"frontend_map"`
+	IcmpBudgetMap   *ebpf.MapSpec `ebpf:"icmp_budget_map"`
+	IdentityMap     *ebpf.MapSpec `ebpf:"identity_map"`
+	IpcacheMap      *ebpf.MapSpec `ebpf:"ipcache_map"`
+	MaglevMap       *ebpf.MapSpec `ebpf:"maglev_map"`
+	MetricsMap      *ebpf.MapSpec `ebpf:"metrics_map"`
+	NativeMap       *ebpf.MapSpec `ebpf:"native_map"`
+	PolicyMap       *ebpf.MapSpec `ebpf:"policy_map"`
+	PortMap         *ebpf.MapSpec `ebpf:"port_map"`
+	ScratchMap      *ebpf.MapSpec `ebpf:"scratch_map"`
+	SettingsMap     *ebpf.MapSpec `ebpf:"settings_map"`
+	SockMap         *ebpf.MapSpec `ebpf:"sock_map"`
+	SourceRangeMap  *ebpf.MapSpec `ebpf:"source_range_map"`
+	TableStatsMap   *ebpf.MapSpec `ebpf:"table_stats_map"`
 }
 
 // NetdevVariableSpecs contains global variables before they are loaded into the kernel.
@@ -144,28 +150,31 @@ func (o *NetdevObjects) Close() error {
 //
 // It can be passed to LoadNetdevObjects or ebpf.CollectionSpec.LoadAndAssign.
 type NetdevMaps struct {
-	AffinityMap    *ebpf.Map `ebpf:"affinity_map"`
-	BackendMap     *ebpf.Map `ebpf:"backend_map"`
-	CidrMap        *ebpf.Map `ebpf:"cidr_map"`
-	CtAnyMap       *ebpf.Map `ebpf:"ct_any_map"`
-	CtNewMap       *ebpf.Map `ebpf:"ct_new_map"`
-	CtTcpMap       *ebpf.Map `ebpf:"ct_tcp_map"`
-	EndpointMap    *ebpf.Map `ebpf:"endpoint_map"`
-	FragmentMap    *ebpf.Map `ebpf:"fragment_map"`
-	FrontendMap    *ebpf.Map `ebpf:"frontend_map"`
-	IcmpBudgetMap  *ebpf.Map `ebpf:"icmp_budget_map"`
-	IdentityMap    *ebpf.Map `ebpf:"identity_map"`
-	IpcacheMap     *ebpf.Map `ebpf:"ipcache_map"`
-	MaglevMap      *ebpf.Map `ebpf:"maglev_map"`
-	MetricsMap     *ebpf.Map `ebpf:"metrics_map"`
-	NativeMap      *ebpf.Map `ebpf:"native_map"`
-	PolicyMap      *ebpf.Map `ebpf:"policy_map"`
-	PortMap        *ebpf.Map `ebpf:"port_map"`
-	ScratchMap     *ebpf.Map `ebpf:"scratch_map"`
-	SettingsMap    *ebpf.Map `ebpf:"settings_map"`
-	SockMap        *ebpf.Map `ebpf:"sock_map"`
-	SourceRangeMap *ebpf.Map `ebpf:"source_range_map"`
-	TableStatsMap  *ebpf.Map `ebpf:"table_stats_map"`
+	AffinityMap     *ebpf.Map `ebpf:"affinity_map"`
+	BackendMap      *ebpf.Map `ebpf:"backend_map"`
+	CidrMap         *ebpf.Map `ebpf:"cidr_map"`
+	CtAnyForeignMap *ebpf.Map `ebpf:"ct_any_foreign_map"`
+	CtAnyMap        *ebpf.Map `ebpf:"ct_any_map"`
+	CtNewForeignMap *ebpf.Map `ebpf:"ct_new_foreign_map"`
+	CtNewMap        *ebpf.Map `ebpf:"ct_new_map"`
+	CtTcpForeignMap *ebpf.Map `ebpf:"ct_tcp_foreign_map"`
+	CtTcpMap        *ebpf.Map `ebpf:"ct_tcp_map"`
+	EndpointMap     *ebpf.Map `ebpf:"endpoint_map"`
+	FragmentMap     *ebpf.Map `ebpf:"fragment_map"`
+	FrontendMap     *ebpf.Map `ebpf:"frontend_map"`
+	IcmpBudgetMap   *ebpf.Map `ebpf:"icmp_budget_map"`
+	IdentityMap     *ebpf.Map `ebpf:"identity_map"`
+	IpcacheMap      *ebpf.Map `ebpf:"ipcache_map"`
+	MaglevMap       *ebpf.Map `ebpf:"maglev_map"`
+	MetricsMap      *ebpf.Map `ebpf:"metrics_map"`
+	NativeMap       *ebpf.Map `ebpf:"native_map"`
+	PolicyMap       *ebpf.Map `ebpf:"policy_map"`
+	PortMap         *ebpf.Map `ebpf:"port_map"`
+	ScratchMap      *ebpf.Map `ebpf:"scratch_map"`
+	SettingsMap     *ebpf.Map `ebpf:"settings_map"`
+	SockMap         *ebpf.Map `ebpf:"sock_map"`
+	SourceRangeMap  *ebpf.Map `ebpf:"source_range_map"`
+	TableStatsMap   *ebpf.Map `ebpf:"table_stats_map"`
 }
 
 func (m *NetdevMaps) Close() error {
@@ -173,8 +182,11 @@ func (m *NetdevMaps) Close() error {
 		m.AffinityMap,
 		m.BackendMap,
 		m.CidrMap,
+		m.CtAnyForeignMap,
 		m.CtAnyMap,
+		m.CtNewForeignMap,
 		m.CtNewMap,
+		m.CtTcpForeignMap,
 		m.CtTcpMap,
 		m.EndpointMap,
 		m.FragmentMap,

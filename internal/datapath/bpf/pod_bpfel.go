@@ -16,31 +16,34 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	PodMapAffinityMap    = "affinity_map"
-	PodMapBackendMap     = "backend_map"
-	PodMapCidrMap        = "cidr_map"
-	PodMapCtAnyMap       = "ct_any_map"
-	PodMapCtNewMap       = "ct_new_map"
-	PodMapCtTcpMap       = "ct_tcp_map"
-	PodMapEndpointMap    = "endpoint_map"
-	PodMapFragmentMap    = "fragment_map"
-	PodMapFrontendMap    = "frontend_map"
-	PodMapIcmpBudgetMap  = "icmp_budget_map"
-	PodMapIdentityMap    = "identity_map"
-	PodMapIpcacheMap     = "ipcache_map"
-	PodMapMaglevMap      = "maglev_map"
-	PodMapMetricsMap     = "metrics_map"
-	PodMapNativeMap      = "native_map"
-	PodMapPolicyMap      = "policy_map"
-	PodMapPortMap        = "port_map"
-	PodMapScratchMap     = "scratch_map"
-	PodMapSettingsMap    = "settings_map"
-	PodMapSockMap        = "sock_map"
-	PodMapSourceRangeMap = "source_range_map"
-	PodMapTableStatsMap  = "table_stats_map"
-	PodProgFromPod       = "from_pod"
-	PodProgToPod         = "to_pod"
-	PodVarConfig         = "config"
+	PodMapAffinityMap     = "affinity_map"
+	PodMapBackendMap      = "backend_map"
+	PodMapCidrMap         = "cidr_map"
+	PodMapCtAnyForeignMap = "ct_any_foreign_map"
+	PodMapCtAnyMap        = "ct_any_map"
+	PodMapCtNewForeignMap = "ct_new_foreign_map"
+	PodMapCtNewMap        = "ct_new_map"
+	PodMapCtTcpForeignMap = "ct_tcp_foreign_map"
+	PodMapCtTcpMap        = "ct_tcp_map"
+	PodMapEndpointMap     = "endpoint_map"
+	PodMapFragmentMap     = "fragment_map"
+	PodMapFrontendMap     = "frontend_map"
+	PodMapIcmpBudgetMap   = "icmp_budget_map"
+	PodMapIdentityMap     = "identity_map"
+	PodMapIpcacheMap      = "ipcache_map"
+	PodMapMaglevMap       = "maglev_map"
+	PodMapMetricsMap      = "metrics_map"
+	PodMapNativeMap       = "native_map"
+	PodMapPolicyMap       = "policy_map"
+	PodMapPortMap         = "port_map"
+	PodMapScratchMap      = "scratch_map"
+	PodMapSettingsMap     = "settings_map"
+	PodMapSockMap         = "sock_map"
+	PodMapSourceRangeMap  = "source_range_map"
+	PodMapTableStatsMap   = "table_stats_map"
+	PodProgFromPod        = "from_pod"
+	PodProgToPod          = "to_pod"
+	PodVarConfig          = "config"
 )
 
 // LoadPod returns the embedded CollectionSpec for Pod.
@@ -93,28 +96,31 @@ type PodProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type PodMapSpecs struct {
-	AffinityMap    *ebpf.MapSpec `ebpf:"affinity_map"`
-	BackendMap     *ebpf.MapSpec `ebpf:"backend_map"`
-	CidrMap        *ebpf.MapSpec `ebpf:"cidr_map"`
-	CtAnyMap       *ebpf.MapSpec `ebpf:"ct_any_map"`
-	CtNewMap       *ebpf.MapSpec `ebpf:"ct_new_map"`
-	CtTcpMap       *ebpf.MapSpec `ebpf:"ct_tcp_map"`
-	EndpointMap    *ebpf.MapSpec `ebpf:"endpoint_map"`
-	FragmentMap    *ebpf.MapSpec `ebpf:"fragment_map"`
-	FrontendMap    *ebpf.MapSpec `ebpf:"frontend_map"`
-	IcmpBudgetMap  *ebpf.MapSpec `ebpf:"icmp_budget_map"`
-	IdentityMap    *ebpf.MapSpec `ebpf:"identity_map"`
-	IpcacheMap     *ebpf.MapSpec `ebpf:"ipcache_map"`
-	MaglevMap      *ebpf.MapSpec `ebpf:"maglev_map"`
-	MetricsMap     *ebpf.MapSpec `ebpf:"metrics_map"`
-	NativeMap      *ebpf.MapSpec `ebpf:"native_map"`
-	PolicyMap      *ebpf.MapSpec `ebpf:"policy_map"`
-	PortMap        *ebpf.MapSpec `ebpf:"port_map"`
-	ScratchMap     *ebpf.MapSpec `ebpf:"scratch_map"`
-	SettingsMap    *ebpf.MapSpec `ebpf:"settings_map"`
-	SockMap        *ebpf.MapSpec `ebpf:"sock_map"`
-	SourceRangeMap *ebpf.MapSpec `ebpf:"source_range_map"`
-	TableStatsMap  *ebpf.MapSpec `ebpf:"table_stats_map"`
+	AffinityMap     *ebpf.MapSpec `ebpf:"affinity_map"`
+	BackendMap      *ebpf.MapSpec `ebpf:"backend_map"`
+	CidrMap         *ebpf.MapSpec `ebpf:"cidr_map"`
+	CtAnyForeignMap *ebpf.MapSpec `ebpf:"ct_any_foreign_map"`
+	CtAnyMap        *ebpf.MapSpec `ebpf:"ct_any_map"`
+	CtNewForeignMap *ebpf.MapSpec `ebpf:"ct_new_foreign_map"`
+	CtNewMap        *ebpf.MapSpec `ebpf:"ct_new_map"`
+	CtTcpForeignMap *ebpf.MapSpec `ebpf:"ct_tcp_foreign_map"`
+	CtTcpMap        *ebpf.MapSpec `ebpf:"ct_tcp_map"`
+	EndpointMap     *ebpf.MapSpec `ebpf:"endpoint_map"`
+	FragmentMap     *ebpf.MapSpec `ebpf:"fragment_map"`
+	FrontendMap     *ebpf.MapSpec `ebpf:"frontend_map"`
+	IcmpBudgetMap   *ebpf.MapSpec `ebpf:"icmp_budget_map"`
+	IdentityMap     *ebpf.MapSpec `ebpf:"identity_map"`
+	IpcacheMap      *ebpf.MapSpec `ebpf:"ipcache_map"`
+	MaglevMap       *ebpf.MapSpec `ebpf:"maglev_map"`
+	MetricsMap      *ebpf.MapSpec `ebpf:"metrics_map"`
+	NativeMap       *ebpf.MapSpec `ebpf:"native_map"`
+	PolicyMap       *ebpf.MapSpec `ebpf:"policy_map"`
+	PortMap         *ebpf.MapSpec `ebpf:"port_map"`
+	ScratchMap      *ebpf.MapSpec `ebpf:"scratch_map"`
+	SettingsMap     *ebpf.MapSpec `ebpf:"settings_map"`
+	SockMap         *ebpf.MapSpec `ebpf:"sock_map"`
+	SourceRangeMap  *ebpf.MapSpec `ebpf:"source_range_map"`
+	TableStatsMap   *ebpf.MapSpec `ebpf:"table_stats_map"`
 }
 
 // PodVariableSpecs contains global variables before they are loaded into the kernel.
@@ -144,28 +150,31 @@ func (o *PodObjects) Close() error {
 //
 // It can be passed to LoadPodObjects or ebpf.CollectionSpec.LoadAndAssign.
 type PodMaps struct {
-	AffinityMap    *ebpf.Map `ebpf:"affinity_map"`
-	BackendMap     *ebpf.Map `ebpf:"backend_map"`
-	CidrMap        *ebpf.Map `ebpf:"cidr_map"`
-	CtAnyMap       *ebpf.Map `ebpf:"ct_any_map"`
-	CtNewMap       *ebpf.Map `ebpf:"ct_new_map"`
-	CtTcpMap       *ebpf.Map `ebpf:"ct_tcp_map"`
-	EndpointMap    *ebpf.Map `ebpf:"endpoint_map"`
-	FragmentMap    *ebpf.Map `ebpf:"fragment_map"`
-	FrontendMap    *ebpf.Map `ebpf:"frontend_map"`
-	IcmpBudgetMap  *ebpf.Map `ebpf:"icmp_budget_map"`
-	IdentityMap    *ebpf.Map `ebpf:"identity_map"`
-	IpcacheMap     *ebpf.Map `ebpf:"ipcache_map"`
-	MaglevMap      *ebpf.Map `ebpf:"maglev_map"`
-	MetricsMap     *ebpf.Map `ebpf:"metrics_map"`
-	NativeMap      *ebpf.Map `ebpf:"native_map"`
-	PolicyMap      *ebpf.Map `ebpf:"policy_map"`
-	PortMap        *ebpf.Map `ebpf:"port_map"`
-	ScratchMap     *ebpf.Map `ebpf:"scratch_map"`
-	SettingsMap    *ebpf.Map `ebpf:"settings_map"`
-	SockMap        *ebpf.Map `ebpf:"sock_map"`
-	SourceRangeMap *ebpf.Map `ebpf:"source_range_map"`
-	TableStatsMap  *ebpf.Map `ebpf:"table_stats_map"`
+	AffinityMap     *ebpf.Map `ebpf:"affinity_map"`
+	BackendMap      *ebpf.Map `ebpf:"backend_map"`
+	CidrMap         *ebpf.Map `ebpf:"cidr_map"`
+	CtAnyForeignMap *ebpf.Map `ebpf:"ct_any_foreign_map"`
+	CtAnyMap        *ebpf.Map `ebpf:"ct_any_map"`
+	CtNewForeignMap *ebpf.Map `ebpf:"ct_new_foreign_map"`
+	CtNewMap        *ebpf.Map `ebpf:"ct_new_map"`
+	CtTcpForeignMap *ebpf.Map `ebpf:"ct_tcp_foreign_map"`
+	CtTcpMap        *ebpf.Map `ebpf:"ct_tcp_map"`
+	EndpointMap     *ebpf.Map `ebpf:"endpoint_map"`
+	FragmentMap     *ebpf.Map `ebpf:"fragment_map"`
+	FrontendMap     *ebpf.Map `ebpf:"frontend_map"`
+	IcmpBudgetMap   *ebpf.Map `ebpf:"icmp_budget_map"`
+	IdentityMap     *ebpf.Map `ebpf:"identity_map"`
+	IpcacheMap      *ebpf.Map `ebpf:"ipcache_map"`
+	MaglevMap       *ebpf.Map `ebpf:"maglev_map"`
+	MetricsMap      *ebpf.Map `ebpf:"metrics_map"`
+	NativeMap       *ebpf.Map `ebpf:"native_map"`
+	PolicyMap       *ebpf.Map `ebpf:"policy_map"`
+	PortMap         *ebpf.Map `ebpf:"port_map"`
+	ScratchMap      *ebpf.Map `ebpf:"scratch_map"`
+	SettingsMap     *ebpf.Map `ebpf:"settings_map"`
+	SockMap         *ebpf.Map `ebpf:"sock_map"`
+	SourceRangeMap  *ebpf.Map `ebpf:"source_range_map"`
+	TableStatsMap   *ebpf.Map `ebpf:"table_stats_map"`
 }
 
 func (m *PodMaps) Close() error {
@@ -173,8 +182,11 @@ func (m *PodMaps) Close() error {
 		m.AffinityMap,
 		m.BackendMap,
 		m.CidrMap,
+		m.CtAnyForeignMap,
 		m.CtAnyMap,
+		m.CtNewForeignMap,
 		m.CtNewMap,
+		m.CtTcpForeignMap,
 		m.CtTcpMap,
 		m.EndpointMap,
 		m.FragmentMap,

@@ -16,36 +16,39 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	SockMapAffinityMap    = "affinity_map"
-	SockMapBackendMap     = "backend_map"
-	SockMapCidrMap        = "cidr_map"
-	SockMapCtAnyMap       = "ct_any_map"
-	SockMapCtNewMap       = "ct_new_map"
-	SockMapCtTcpMap       = "ct_tcp_map"
-	SockMapEndpointMap    = "endpoint_map"
-	SockMapFragmentMap    = "fragment_map"
-	SockMapFrontendMap    = "frontend_map"
-	SockMapIcmpBudgetMap  = "icmp_budget_map"
-	SockMapIdentityMap    = "identity_map"
-	SockMapIpcacheMap     = "ipcache_map"
-	SockMapMaglevMap      = "maglev_map"
-	SockMapMetricsMap     = "metrics_map"
-	SockMapNativeMap      = "native_map"
-	SockMapPolicyMap      = "policy_map"
-	SockMapPortMap        = "port_map"
-	SockMapSettingsMap    = "settings_map"
-	SockMapSockMap        = "sock_map"
-	SockMapSourceRangeMap = "source_range_map"
-	SockMapTableStatsMap  = "table_stats_map"
-	SockProgSockConnect4  = "sock_connect4"
-	SockProgSockConnect6  = "sock_connect6"
-	SockProgSockPeer4     = "sock_peer4"
-	SockProgSockPeer6     = "sock_peer6"
-	SockProgSockRecvmsg4  = "sock_recvmsg4"
-	SockProgSockRecvmsg6  = "sock_recvmsg6"
-	SockProgSockSendmsg4  = "sock_sendmsg4"
-	SockProgSockSendmsg6  = "sock_sendmsg6"
-	SockVarConfig         = "config"
+	SockMapAffinityMap     = "affinity_map"
+	SockMapBackendMap      = "backend_map"
+	SockMapCidrMap         = "cidr_map"
+	SockMapCtAnyForeignMap = "ct_any_foreign_map"
+	SockMapCtAnyMap        = "ct_any_map"
+	SockMapCtNewForeignMap = "ct_new_foreign_map"
+	SockMapCtNewMap        = "ct_new_map"
+	SockMapCtTcpForeignMap = "ct_tcp_foreign_map"
+	SockMapCtTcpMap        = "ct_tcp_map"
+	SockMapEndpointMap     = "endpoint_map"
+	SockMapFragmentMap     = "fragment_map"
+	SockMapFrontendMap     = "frontend_map"
+	SockMapIcmpBudgetMap   = "icmp_budget_map"
+	SockMapIdentityMap     = "identity_map"
+	SockMapIpcacheMap      = "ipcache_map"
+	SockMapMaglevMap       = "maglev_map"
+	SockMapMetricsMap      = "metrics_map"
+	SockMapNativeMap       = "native_map"
+	SockMapPolicyMap       = "policy_map"
+	SockMapPortMap         = "port_map"
+	SockMapSettingsMap     = "settings_map"
+	SockMapSockMap         = "sock_map"
+	SockMapSourceRangeMap  = "source_range_map"
+	SockMapTableStatsMap   = "table_stats_map"
+	SockProgSockConnect4   = "sock_connect4"
+	SockProgSockConnect6   = "sock_connect6"
+	SockProgSockPeer4      = "sock_peer4"
+	SockProgSockPeer6      = "sock_peer6"
+	SockProgSockRecvmsg4   = "sock_recvmsg4"
+	SockProgSockRecvmsg6   = "sock_recvmsg6"
+	SockProgSockSendmsg4   = "sock_sendmsg4"
+	SockProgSockSendmsg6   = "sock_sendmsg6"
+	SockVarConfig          = "config"
 )
 
 // LoadSock returns the embedded CollectionSpec for Sock.
@@ -104,27 +107,30 @@ type SockProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type SockMapSpecs struct {
-	AffinityMap    *ebpf.MapSpec `ebpf:"affinity_map"`
-	BackendMap     *ebpf.MapSpec `ebpf:"backend_map"`
-	CidrMap        *ebpf.MapSpec `ebpf:"cidr_map"`
-	CtAnyMap       *ebpf.MapSpec `ebpf:"ct_any_map"`
-	CtNewMap       *ebpf.MapSpec `ebpf:"ct_new_map"`
-	CtTcpMap       *ebpf.MapSpec `ebpf:"ct_tcp_map"`
-	EndpointMap    *ebpf.MapSpec `ebpf:"endpoint_map"`
-	FragmentMap    *ebpf.MapSpec `ebpf:"fragment_map"`
-	FrontendMap    *ebpf.MapSpec `ebpf:"frontend_map"`
-	IcmpBudgetMap  *ebpf.MapSpec `ebpf:"icmp_budget_map"`
-	IdentityMap    *ebpf.MapSpec `ebpf:"identity_map"`
-	IpcacheMap     *ebpf.MapSpec `ebpf:"ipcache_map"`
-	MaglevMap      *ebpf.MapSpec `ebpf:"maglev_map"`
-	MetricsMap     *ebpf.MapSpec `ebpf:"metrics_map"`
-	NativeMap      *ebpf.MapSpec `ebpf:"native_map"`
-	PolicyMap      *ebpf.MapSpec `ebpf:"policy_map"`
-	PortMap        *ebpf.MapSpec `ebpf:"port_map"`
-	SettingsMap    *ebpf.MapSpec `ebpf:"settings_map"`
-	SockMap        *ebpf.MapSpec `ebpf:"sock_map"`
-	SourceRangeMap *ebpf.MapSpec `ebpf:"source_range_map"`
-	TableStatsMap  *ebpf.MapSpec `ebpf:"table_stats_map"`
+	AffinityMap     *ebpf.MapSpec `ebpf:"affinity_map"`
+	BackendMap      *ebpf.MapSpec `ebpf:"backend_map"`
+	CidrMap         *ebpf.MapSpec `ebpf:"cidr_map"`
+	CtAnyForeignMap *ebpf.MapSpec `ebpf:"ct_any_foreign_map"`
+	CtAnyMap        *ebpf.MapSpec `ebpf:"ct_any_map"`
+	CtNewForeignMap *ebpf.MapSpec `ebpf:"ct_new_foreign_map"`
+	CtNewMap        *ebpf.MapSpec `ebpf:"ct_new_map"`
+	CtTcpForeignMap *ebpf.MapSpec `ebpf:"ct_tcp_foreign_map"`
+	CtTcpMap        *ebpf.MapSpec `ebpf:"ct_tcp_map"`
+	EndpointMap     *ebpf.MapSpec `ebpf:"endpoint_map"`
+	FragmentMap     *ebpf.MapSpec `ebpf:"fragment_map"`
+	FrontendMap     *ebpf.MapSpec `ebpf:"frontend_map"`
+	IcmpBudgetMap   *ebpf.MapSpec `ebpf:"icmp_budget_map"`
+	IdentityMap     *ebpf.MapSpec `ebpf:"identity_map"`
+	IpcacheMap      *ebpf.MapSpec `ebpf:"ipcache_map"`
+	MaglevMap       *ebpf.MapSpec `ebpf:"maglev_map"`
+	MetricsMap      *ebpf.MapSpec `ebpf:"metrics_map"`
+	NativeMap       *ebpf.MapSpec `ebpf:"native_map"`
+	PolicyMap       *ebpf.MapSpec `ebpf:"policy_map"`
+	PortMap         *ebpf.MapSpec `ebpf:"port_map"`
+	SettingsMap     *ebpf.MapSpec `ebpf:"settings_map"`
+	SockMap         *ebpf.MapSpec `ebpf:"sock_map"`
+	SourceRangeMap  *ebpf.MapSpec `ebpf:"source_range_map"`
+	TableStatsMap   *ebpf.MapSpec `ebpf:"table_stats_map"`
 }
 
 // SockVariableSpecs contains global variables before they are loaded into the kernel.
@@ -154,27 +160,30 @@ func (o *SockObjects) Close() error {
 //
 // It can be passed to LoadSockObjects or ebpf.CollectionSpec.LoadAndAssign.
 type SockMaps struct {
-	AffinityMap    *ebpf.Map `ebpf:"affinity_map"`
-	BackendMap     *ebpf.Map `ebpf:"backend_map"`
-	CidrMap        *ebpf.Map `ebpf:"cidr_map"`
-	CtAnyMap       *ebpf.Map `ebpf:"ct_any_map"`
-	CtNewMap       *ebpf.Map `ebpf:"ct_new_map"`
-	CtTcpMap       *ebpf.Map `ebpf:"ct_tcp_map"`
-	EndpointMap    *ebpf.Map `ebpf:"endpoint_map"`
-	FragmentMap    *ebpf.Map `ebpf:"fragment_map"`
-	FrontendMap    *ebpf.Map `ebpf:"frontend_map"`
-	IcmpBudgetMap  *ebpf.Map `ebpf:"icmp_budget_map"`
-	IdentityMap    *ebpf.Map `ebpf:"identity_map"`
-	IpcacheMap     *ebpf.Map `ebpf:"ipcache_map"`
-	MaglevMap      *ebpf.Map `ebpf:"maglev_map"`
-	MetricsMap     *ebpf.Map `ebpf:"metrics_map"`
-	NativeMap      *ebpf.Map `ebpf:"native_map"`
-	PolicyMap      *ebpf.Map `ebpf:"policy_map"`
-	PortMap        *ebpf.Map `ebpf:"port_map"`
-	SettingsMap    *ebpf.Map `ebpf:"settings_map"`
-	SockMap        *ebpf.Map `ebpf:"sock_map"`
-	SourceRangeMap *ebpf.Map `ebpf:"source_range_map"`
-	TableStatsMap  *ebpf.Map `ebpf:"table_stats_map"`
+	AffinityMap     *ebpf.Map `ebpf:"affinity_map"`
+	BackendMap      *ebpf.Map `ebpf:"backend_map"`
+	CidrMap         *ebpf.Map `ebpf:"cidr_map"`
+	CtAnyForeignMap *ebpf.Map `ebpf:"ct_any_foreign_map"`
+	CtAnyMap        *ebpf.Map `ebpf:"ct_any_map"`
+	CtNewForeignMap *ebpf.Map `ebpf:"ct_new_foreign_map"`
+	CtNewMap        *ebpf.Map `ebpf:"ct_new_map"`
+	CtTcpForeignMap *ebpf.Map `ebpf:"ct_tcp_foreign_map"`
+	CtTcpMap        *ebpf.Map `ebpf:"ct_tcp_map"`
+	EndpointMap     *ebpf.Map `ebpf:"endpoint_map"`
+	FragmentMap     *ebpf.Map `ebpf:"fragment_map"`
+	FrontendMap     *ebpf.Map `ebpf:"frontend_map"`
+	IcmpBudgetMap   *ebpf.Map `ebpf:"icmp_budget_map"`
+	IdentityMap     *ebpf.Map `ebpf:"identity_map"`
+	IpcacheMap      *ebpf.Map `ebpf:"ipcache_map"`
+	MaglevMap       *ebpf.Map `ebpf:"maglev_map"`
+	MetricsMap      *ebpf.Map `ebpf:"metrics_map"`
+	NativeMap       *ebpf.Map `ebpf:"native_map"`
+	PolicyMap       *ebpf.Map `ebpf:"policy_map"`
+	PortMap         *ebpf.Map `ebpf:"port_map"`
+	SettingsMap     *ebpf.Map `ebpf:"settings_map"`
+	SockMap         *ebpf.Map `ebpf:"sock_map"`
+	SourceRangeMap  *ebpf.Map `ebpf:"source_range_map"`
+	TableStatsMap   *ebpf.Map `ebpf:"table_stats_map"`
 }
 
 func (m *SockMaps) Close() error {
@@ -182,8 +191,11 @@ func (m *SockMaps) Close() error {
 		m.AffinityMap,
 		m.BackendMap,
 		m.CidrMap,
+		m.CtAnyForeignMap,
 		m.CtAnyMap,
+		m.CtNewForeignMap,
 		m.CtNewMap,
+		m.CtTcpForeignMap,
 		m.CtTcpMap,
 		m.EndpointMap,
 		m.FragmentMap,

@@ -131,50 +131,57 @@ type TablesCtTotals struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	TablesMapAffinityMap    = "affinity_map"
-	TablesMapBackendMap     = "backend_map"
-	TablesMapCidrMap        = "cidr_map"
-	TablesMapCtAnyMap       = "ct_any_map"
-	TablesMapCtNewMap       = "ct_new_map"
-	TablesMapCtTcpMap       = "ct_tcp_map"
-	TablesMapEndpointMap    = "endpoint_map"
-	TablesMapFragmentMap    = "fragment_map"
-	TablesMapFrontendMap    = "frontend_map"
-	TablesMapGoneMap        = "gone_map"
-	TablesMapIcmpBudgetMap  = "icmp_budget_map"
-	TablesMapIdentityMap    = "identity_map"
-	TablesMapIpcacheMap     = "ipcache_map"
-	TablesMapMaglevMap      = "maglev_map"
-	TablesMapMetricsMap     = "metrics_map"
-	TablesMapNativeMap      = "native_map"
-	TablesMapPolicyMap      = "policy_map"
-	TablesMapPortMap        = "port_map"
-	TablesMapSettingsMap    = "settings_map"
-	TablesMapSockMap        = "sock_map"
-	TablesMapSourceRangeMap = "source_range_map"
-	TablesMapTableStatsMap  = "table_stats_map"
-	TablesMapTargetMap      = "target_map"
-	TablesMapWalkedMap      = "walked_map"
-	TablesProgCtCollect     = "ct_collect"
-	TablesProgCtDump        = "ct_dump"
-	TablesProgCtFlush       = "ct_flush"
-	TablesProgCtForget      = "ct_forget"
-	TablesProgCtMove        = "ct_move"
-	TablesProgTableCounts   = "table_counts"
-	TablesVarCandidates     = "candidates"
-	TablesVarFilter         = "filter"
-	TablesVarFound          = "found"
-	TablesVarFrozen         = "frozen"
-	TablesVarLimit          = "limit"
-	TablesVarMatched        = "matched"
-	TablesVarMoves          = "moves"
-	TablesVarPassed         = "passed"
-	TablesVarSettled        = "settled"
-	TablesVarStride         = "stride"
-	TablesVarTablesCtKind   = "tables_ct_kind"
-	TablesVarTablesCtPhase  = "tables_ct_phase"
-	TablesVarTablesCtRecord = "tables_ct_record"
-	TablesVarTotals         = "totals"
+	TablesMapAffinityMap     = "affinity_map"
+	TablesMapBackendMap      = "backend_map"
+	TablesMapBeforeMap       = "before_map"
+	TablesMapCidrMap         = "cidr_map"
+	TablesMapCtAnyForeignMap = "ct_any_foreign_map"
+	TablesMapCtAnyMap        = "ct_any_map"
+	TablesMapCtNewForeignMap = "ct_new_foreign_map"
+	TablesMapCtNewMap        = "ct_new_map"
+	TablesMapCtTcpForeignMap = "ct_tcp_foreign_map"
+	TablesMapCtTcpMap        = "ct_tcp_map"
+	TablesMapEndpointMap     = "endpoint_map"
+	TablesMapFragmentMap     = "fragment_map"
+	TablesMapFrontendMap     = "frontend_map"
+	TablesMapGoneMap         = "gone_map"
+	TablesMapIcmpBudgetMap   = "icmp_budget_map"
+	TablesMapIdentityMap     = "identity_map"
+	TablesMapIpcacheMap      = "ipcache_map"
+	TablesMapMaglevMap       = "maglev_map"
+	TablesMapMetricsMap      = "metrics_map"
+	TablesMapNativeMap       = "native_map"
+	TablesMapPolicyMap       = "policy_map"
+	TablesMapPortMap         = "port_map"
+	TablesMapSettingsMap     = "settings_map"
+	TablesMapSockMap         = "sock_map"
+	TablesMapSourceRangeMap  = "source_range_map"
+	TablesMapTableStatsMap   = "table_stats_map"
+	TablesMapTargetMap       = "target_map"
+	TablesMapWalkedMap       = "walked_map"
+	TablesProgCtBring        = "ct_bring"
+	TablesProgCtCollect      = "ct_collect"
+	TablesProgCtDump         = "ct_dump"
+	TablesProgCtFlush        = "ct_flush"
+	TablesProgCtForget       = "ct_forget"
+	TablesProgCtMove         = "ct_move"
+	TablesProgTableCounts    = "table_counts"
+	TablesVarCandidates      = "candidates"
+	TablesVarFilter          = "filter"
+	TablesVarFound           = "found"
+	TablesVarFrozen          = "frozen"
+	TablesVarLimit           = "limit"
+	TablesVarMarking         = "marking"
+	TablesVarMatched         = "matched"
+	TablesVarMoves           = "moves"
+	TablesVarPassed          = "passed"
+	TablesVarSegments        = "segments"
+	TablesVarSettled         = "settled"
+	TablesVarStride          = "stride"
+	TablesVarTablesCtKind    = "tables_ct_kind"
+	TablesVarTablesCtPhase   = "tables_ct_phase"
+	TablesVarTablesCtRecord  = "tables_ct_record"
+	TablesVarTotals          = "totals"
 )
 
 // LoadTables returns the embedded CollectionSpec for Tables.
@@ -219,6 +226,7 @@ type TablesSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type TablesProgramSpecs struct {
+	CtBring     *ebpf.ProgramSpec `ebpf:"ct_bring"`
 	CtCollect   *ebpf.ProgramSpec `ebpf:"ct_collect"`
 	CtDump      *ebpf.ProgramSpec `ebpf:"ct_dump"`
 	CtFlush     *ebpf.ProgramSpec `ebpf:"ct_flush"`
@@ -231,30 +239,34 @@ type TablesProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type TablesMapSpecs struct {
-	AffinityMap    *ebpf.MapSpec `ebpf:"affinity_map"`
-	BackendMap     *ebpf.MapSpec `ebpf:"backend_map"`
-	CidrMap        *ebpf.MapSpec `ebpf:"cidr_map"`
-	CtAnyMap       *ebpf.MapSpec `ebpf:"ct_any_map"`
-	CtNewMap       *ebpf.MapSpec `ebpf:"ct_new_map"`
-	CtTcpMap       *ebpf.MapSpec `ebpf:"ct_tcp_map"`
-	EndpointMap    *ebpf.MapSpec `ebpf:"endpoint_map"`
-	FragmentMap    *ebpf.MapSpec `ebpf:"fragment_map"`
-	FrontendMap    *ebpf.MapSpec `ebpf:"frontend_map"`
-	GoneMap        *ebpf.MapSpec `ebpf:"gone_map"`
-	IcmpBudgetMap  *ebpf.MapSpec `ebpf:"icmp_budget_map"`
-	IdentityMap    *ebpf.MapSpec `ebpf:"identity_map"`
-	IpcacheMap     *ebpf.MapSpec `ebpf:"ipcache_map"`
-	MaglevMap      *ebpf.MapSpec `ebpf:"maglev_map"`
-	MetricsMap     *ebpf.MapSpec `ebpf:"metrics_map"`
-	NativeMap      *ebpf.MapSpec `ebpf:"native_map"`
-	PolicyMap      *ebpf.MapSpec `ebpf:"policy_map"`
-	PortMap        *ebpf.MapSpec `ebpf:"port_map"`
-	SettingsMap    *ebpf.MapSpec `ebpf:"settings_map"`
-	SockMap        *ebpf.MapSpec `ebpf:"sock_map"`
-	SourceRangeMap *ebpf.MapSpec `ebpf:"source_range_map"`
-	TableStatsMap  *ebpf.MapSpec `ebpf:"table_stats_map"`
-	TargetMap      *ebpf.MapSpec `ebpf:"target_map"`
-	WalkedMap      *ebpf.MapSpec `ebpf:"walked_map"`
+	AffinityMap     *ebpf.MapSpec `ebpf:"affinity_map"`
+	BackendMap      *ebpf.MapSpec `ebpf:"backend_map"`
+	BeforeMap       *ebpf.MapSpec `ebpf:"before_map"`
+	CidrMap         *ebpf.MapSpec `ebpf:"cidr_map"`
+	CtAnyForeignMap *ebpf.MapSpec `ebpf:"ct_any_foreign_map"`
+	CtAnyMap        *ebpf.MapSpec `ebpf:"ct_any_map"`
+	CtNewForeignMap *ebpf.MapSpec `ebpf:"ct_new_foreign_map"`
+	CtNewMap        *ebpf.MapSpec `ebpf:"ct_new_map"`
+	CtTcpForeignMap *ebpf.MapSpec `ebpf:"ct_tcp_foreign_map"`
+	CtTcpMap        *ebpf.MapSpec `ebpf:"ct_tcp_map"`
+	EndpointMap     *ebpf.MapSpec `ebpf:"endpoint_map"`
+	FragmentMap     *ebpf.MapSpec `ebpf:"fragment_map"`
+	FrontendMap     *ebpf.MapSpec `ebpf:"frontend_map"`
+	GoneMap         *ebpf.MapSpec `ebpf:"gone_map"`
+	IcmpBudgetMap   *ebpf.MapSpec `ebpf:"icmp_budget_map"`
+	IdentityMap     *ebpf.MapSpec `ebpf:"identity_map"`
+	IpcacheMap      *ebpf.MapSpec `ebpf:"ipcache_map"`
+	MaglevMap       *ebpf.MapSpec `ebpf:"maglev_map"`
+	MetricsMap      *ebpf.MapSpec `ebpf:"metrics_map"`
+	NativeMap       *ebpf.MapSpec `ebpf:"native_map"`
+	PolicyMap       *ebpf.MapSpec `ebpf:"policy_map"`
+	PortMap         *ebpf.MapSpec `ebpf:"port_map"`
+	SettingsMap     *ebpf.MapSpec `ebpf:"settings_map"`
+	SockMap         *ebpf.MapSpec `ebpf:"sock_map"`
+	SourceRangeMap  *ebpf.MapSpec `ebpf:"source_range_map"`
+	TableStatsMap   *ebpf.MapSpec `ebpf:"table_stats_map"`
+	TargetMap       *ebpf.MapSpec `ebpf:"target_map"`
+	WalkedMap       *ebpf.MapSpec `ebpf:"walked_map"`
 }
 
 // TablesVariableSpecs contains global variables before they are loaded into the kernel.
@@ -266,9 +278,11 @@ type TablesVariableSpecs struct {
 	Found          *ebpf.VariableSpec `ebpf:"found"`
 	Frozen         *ebpf.VariableSpec `ebpf:"frozen"`
 	Limit          *ebpf.VariableSpec `ebpf:"limit"`
+	Marking        *ebpf.VariableSpec `ebpf:"marking"`
 	Matched        *ebpf.VariableSpec `ebpf:"matched"`
 	Moves          *ebpf.VariableSpec `ebpf:"moves"`
 	Passed         *ebpf.VariableSpec `ebpf:"passed"`
+	Segments       *ebpf.VariableSpec `ebpf:"segments"`
 	Settled        *ebpf.VariableSpec `ebpf:"settled"`
 	Stride         *ebpf.VariableSpec `ebpf:"stride"`
 	TablesCtKind   *ebpf.VariableSpec `ebpf:"tables_ct_kind"`
@@ -297,39 +311,47 @@ func (o *TablesObjects) Close() error {
 //
 // It can be passed to LoadTablesObjects or ebpf.CollectionSpec.LoadAndAssign.
 type TablesMaps struct {
-	AffinityMap    *ebpf.Map `ebpf:"affinity_map"`
-	BackendMap     *ebpf.Map `ebpf:"backend_map"`
-	CidrMap        *ebpf.Map `ebpf:"cidr_map"`
-	CtAnyMap       *ebpf.Map `ebpf:"ct_any_map"`
-	CtNewMap       *ebpf.Map `ebpf:"ct_new_map"`
-	CtTcpMap       *ebpf.Map `ebpf:"ct_tcp_map"`
-	EndpointMap    *ebpf.Map `ebpf:"endpoint_map"`
-	FragmentMap    *ebpf.Map `ebpf:"fragment_map"`
-	FrontendMap    *ebpf.Map `ebpf:"frontend_map"`
-	GoneMap        *ebpf.Map `ebpf:"gone_map"`
-	IcmpBudgetMap  *ebpf.Map `ebpf:"icmp_budget_map"`
-	IdentityMap    *ebpf.Map `ebpf:"identity_map"`
-	IpcacheMap     *ebpf.Map `ebpf:"ipcache_map"`
-	MaglevMap      *ebpf.Map `ebpf:"maglev_map"`
-	MetricsMap     *ebpf.Map `ebpf:"metrics_map"`
-	NativeMap      *ebpf.Map `ebpf:"native_map"`
-	PolicyMap      *ebpf.Map `ebpf:"policy_map"`
-	PortMap        *ebpf.Map `ebpf:"port_map"`
-	SettingsMap    *ebpf.Map `ebpf:"settings_map"`
-	SockMap        *ebpf.Map `ebpf:"sock_map"`
-	SourceRangeMap *ebpf.Map `ebpf:"source_range_map"`
-	TableStatsMap  *ebpf.Map `ebpf:"table_stats_map"`
-	TargetMap      *ebpf.Map `ebpf:"target_map"`
-	WalkedMap      *ebpf.Map `ebpf:"walked_map"`
+	AffinityMap     *ebpf.Map `ebpf:"affinity_map"`
+	BackendMap      *ebpf.Map `ebpf:"backend_map"`
+	BeforeMap       *ebpf.Map `ebpf:"before_map"`
+	CidrMap         *ebpf.Map `ebpf:"cidr_map"`
+	CtAnyForeignMap *ebpf.Map `ebpf:"ct_any_foreign_map"`
+	CtAnyMap        *ebpf.Map `ebpf:"ct_any_map"`
+	CtNewForeignMap *ebpf.Map `ebpf:"ct_new_foreign_map"`
+	CtNewMap        *ebpf.Map `ebpf:"ct_new_map"`
+	CtTcpForeignMap *ebpf.Map `ebpf:"ct_tcp_foreign_map"`
+	CtTcpMap        *ebpf.Map `ebpf:"ct_tcp_map"`
+	EndpointMap     *ebpf.Map `ebpf:"endpoint_map"`
+	FragmentMap     *ebpf.Map `ebpf:"fragment_map"`
+	FrontendMap     *ebpf.Map `ebpf:"frontend_map"`
+	GoneMap         *ebpf.Map `ebpf:"gone_map"`
+	IcmpBudgetMap   *ebpf.Map `ebpf:"icmp_budget_map"`
+	IdentityMap     *ebpf.Map `ebpf:"identity_map"`
+	IpcacheMap      *ebpf.Map `ebpf:"ipcache_map"`
+	MaglevMap       *ebpf.Map `ebpf:"maglev_map"`
+	MetricsMap      *ebpf.Map `ebpf:"metrics_map"`
+	NativeMap       *ebpf.Map `ebpf:"native_map"`
+	PolicyMap       *ebpf.Map `ebpf:"policy_map"`
+	PortMap         *ebpf.Map `ebpf:"port_map"`
+	SettingsMap     *ebpf.Map `ebpf:"settings_map"`
+	SockMap         *ebpf.Map `ebpf:"sock_map"`
+	SourceRangeMap  *ebpf.Map `ebpf:"source_range_map"`
+	TableStatsMap   *ebpf.Map `ebpf:"table_stats_map"`
+	TargetMap       *ebpf.Map `ebpf:"target_map"`
+	WalkedMap       *ebpf.Map `ebpf:"walked_map"`
 }
 
 func (m *TablesMaps) Close() error {
 	return _TablesClose(
 		m.AffinityMap,
 		m.BackendMap,
+		m.BeforeMap,
 		m.CidrMap,
+		m.CtAnyForeignMap,
 		m.CtAnyMap,
+		m.CtNewForeignMap,
 		m.CtNewMap,
+		m.CtTcpForeignMap,
 		m.CtTcpMap,
 		m.EndpointMap,
 		m.FragmentMap,
@@ -361,9 +383,11 @@ type TablesVariables struct {
 	Found          *ebpf.Variable `ebpf:"found"`
 	Frozen         *ebpf.Variable `ebpf:"frozen"`
 	Limit          *ebpf.Variable `ebpf:"limit"`
+	Marking        *ebpf.Variable `ebpf:"marking"`
 	Matched        *ebpf.Variable `ebpf:"matched"`
 	Moves          *ebpf.Variable `ebpf:"moves"`
 	Passed         *ebpf.Variable `ebpf:"passed"`
+	Segments       *ebpf.Variable `ebpf:"segments"`
 	Settled        *ebpf.Variable `ebpf:"settled"`
 	Stride         *ebpf.Variable `ebpf:"stride"`
 	TablesCtKind   *ebpf.Variable `ebpf:"tables_ct_kind"`
@@ -376,6 +400,7 @@ type TablesVariables struct {
 //
 // It can be passed to LoadTablesObjects or ebpf.CollectionSpec.LoadAndAssign.
 type TablesPrograms struct {
+	CtBring     *ebpf.Program `ebpf:"ct_bring"`
 	CtCollect   *ebpf.Program `ebpf:"ct_collect"`
 	CtDump      *ebpf.Program `ebpf:"ct_dump"`
 	CtFlush     *ebpf.Program `ebpf:"ct_flush"`
@@ -386,6 +411,7 @@ type TablesPrograms struct {
 
 func (p *TablesPrograms) Close() error {
 	return _TablesClose(
+		p.CtBring,
 		p.CtCollect,
 		p.CtDump,
 		p.CtFlush,

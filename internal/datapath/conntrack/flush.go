@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 
+	"github.com/cilium/ebpf"
+
 	"github.com/placid-net/placid/internal/agentapi"
 	"github.com/placid-net/placid/internal/datapath/bpf"
 )
@@ -21,7 +23,7 @@ func (c *Collector) Flush(ctx context.Context, filter agentapi.CTFilter) (agenta
 	c.deletes.Lock()
 	defer c.deletes.Unlock()
 	for _, o := range c.cfg.Tables.outers() {
-		n, err := c.deleteFrom(ctx, o, c.flushers, bpf.TablesProgCtFlush, compiled)
+		n, err := c.deleteFrom(ctx, o, deletion{c.flushers, bpf.TablesProgCtFlush, compiled})
 		out.Deleted += n
 		if err != nil {
 			return out, err
@@ -30,35 +32,66 @@ func (c *Collector) Flush(ctx context.Context, filter agentapi.CTFilter) (agenta
 	return out, nil
 }
 
-// deleteFrom walks one table with a program of its own: those of the collector may
-// be in the middle of a pass.
-func (c *Collector) deleteFrom(ctx context.Context, o outer, programs walkers, name string, filter bpf.TablesCtFilter) (deleted int, err error) {
-	marked, err := c.markOld(ctx, o, programs, name, filter)
-	if err != nil {
-		return marked, err
-	}
-	t, err := o.current()
-	if err != nil {
-		return marked, err
-	}
-	defer func() { _ = t.Close() }()
-	deleted, err = c.deleteFromTable(ctx, t, programs, name, filter, false)
-	return marked + deleted, err
+// deletion is a deleting walk: the program of that name, of those of its caller, as
+// others may be in the middle of theirs, and what it selects.
+type deletion struct {
+	programs walkers
+	name     string
+	filter   bpf.TablesCtFilter
 }
 
-// deleteFromTable walks the table once. Of a frozen one, an old table, entries are
-// marked and stay.
-func (c *Collector) deleteFromTable(ctx context.Context, t table, programs walkers, name string, filter bpf.TablesCtFilter, frozen bool) (deleted int, err error) {
-	p, err := c.walker(programs, name, t)
+// deleteFrom walks the table that the outer map holds, and the one that flows are
+// moving out of.
+func (c *Collector) deleteFrom(ctx context.Context, o outer, w deletion) (deleted int, err error) {
+	from, err := o.old()
 	if err != nil {
 		return 0, err
 	}
-	mode := uint32(0)
-	if frozen {
-		mode = 1
+	if from.Map != nil {
+		defer func() { _ = from.Close() }()
 	}
-	if err = errors.Join(p.reset(filter), p.set(bpf.TablesVarFrozen, mode)); err != nil {
+	to, err := o.current()
+	if err != nil {
 		return 0, err
+	}
+	defer func() { _ = to.Close() }()
+	var totals bpf.TablesCtTotals
+	if from.Map != nil {
+		totals, err = c.deleteWhileMoving(ctx, from, to, w)
+	} else {
+		totals, err = c.deleteFromTable(ctx, to, w, walkMode{})
+	}
+	for _, n := range totals.Deleted {
+		deleted += int(n)
+	}
+	return deleted, err
+}
+
+// walkMode says what a deleting walk does with what it selects.
+type walkMode struct {
+	// frozen: the table is an old one, whose entries are marked and stay.
+	frozen bool
+	// before is the old table: entries are marked in both, to be deleted by the next walk.
+	before *ebpf.Map
+}
+
+// deleteFromTable walks the table once.
+func (c *Collector) deleteFromTable(ctx context.Context, t table, w deletion, mode walkMode) (totals bpf.TablesCtTotals, err error) {
+	var p *program
+	if mode.before == nil {
+		if mode.frozen {
+			t.name += oldSuffix
+		}
+		p, err = c.walker(w.programs, w.name, t)
+	} else if p, err = c.loadWalker(w.name, t, mode.before); err == nil {
+		defer func() { _ = p.Close() }()
+	}
+	if err != nil {
+		return totals, err
+	}
+	err = errors.Join(p.reset(w.filter), p.set(bpf.TablesVarFrozen, flag(mode.frozen)), p.set(bpf.TablesVarMarking, flag(mode.before != nil)))
+	if err != nil {
+		return totals, err
 	}
 	var buf [1]byte
 	err = walk(ctx, p, t, buf[:], func(read func() (int, error)) error {
@@ -66,8 +99,15 @@ func (c *Collector) deleteFromTable(ctx context.Context, t table, programs walke
 		return stepErr
 	})
 	totals, totalsErr := p.totals()
-	for _, n := range totals.Deleted {
-		deleted += int(n)
+	return totals, errors.Join(err, totalsErr)
+}
+
+// oldSuffix tells the walkers of an old table from those of the current one.
+const oldSuffix = " (old)"
+
+func flag(set bool) uint32 {
+	if set {
+		return 1
 	}
-	return deleted, errors.Join(err, totalsErr)
+	return 0
 }

@@ -52,7 +52,7 @@ func (c *Collector) forget(ctx context.Context, ids []uint32) (deleted int, err 
 			break
 		}
 		var n int
-		n, err = c.deleteFrom(ctx, o, c.forgetters, bpf.TablesProgCtForget, bpf.TablesCtFilter{})
+		n, err = c.deleteFrom(ctx, o, deletion{c.forgetters, bpf.TablesProgCtForget, bpf.TablesCtFilter{}})
 		deleted += n
 	}
 	return deleted, err

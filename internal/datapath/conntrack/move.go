@@ -110,7 +110,7 @@ func (c *Collector) EndMove(ctx context.Context, mapName string, progress func(M
 	}
 	defer func() { _ = to.Close() }()
 	if from.id != to.id { // else BeginMove was killed half-way
-		if out, err = c.moveAll(ctx, from, to, progress); err != nil {
+		if out, err = c.moveAll(ctx, bpf.TablesProgCtMove, from, to, nil, progress); err != nil {
 			return out, err
 		}
 	}
@@ -120,18 +120,54 @@ func (c *Collector) EndMove(ctx context.Context, mapName string, progress func(M
 	}
 	c.deletes.Lock() // a flush may be marking entries of the old one
 	defer c.deletes.Unlock()
+	// A program that missed an entry in the new table before it came there looks into
+	// the old one next.
+	if err := barrier(); err != nil {
+		return out, err
+	}
 	return out, o.dropOld()
 }
 
-// moveAll walks the old table on an idle thread.
-func (c *Collector) moveAll(ctx context.Context, from, to table, progress func(Moves)) (Moves, error) {
+// Bring takes what is in a table of another layout into mapName's table, where
+// packets may have taken some of it already. No program may use that table any more
+// but to look entries up that are not in the other one. segments say how an entry is
+// converted. It may be called again whenever it ended early; then, and with
+// ErrNoRoom, everything works on. docs/adr/0012-layout-changes.md.
+func (c *Collector) Bring(ctx context.Context, mapName string, foreign *ebpf.Map, segments []abi.CCtSegment, progress func(Moves)) (Moves, error) {
+	o, err := c.outerOf(mapName)
+	if err != nil {
+		return Moves{}, err
+	}
+	to, err := o.current()
+	if err != nil {
+		return Moves{}, err
+	}
+	defer func() { _ = to.Close() }()
+	if err := barrier(); err != nil { // programs that were replaced a moment ago
+		return Moves{}, err
+	}
+	out, err := c.moveAll(ctx, bpf.TablesProgCtBring, table{name: o.name, Map: foreign}, to, segments, progress)
+	if err == nil && out.Left > 0 {
+		err = fmt.Errorf("convert conntrack table %s: %d entries left, the new table has room for %d: %w", o.name, out.Left, to.MaxEntries(), ErrNoRoom)
+	}
+	return out, err
+}
+
+// moveAll walks a table with a program that puts what it finds into another one, on
+// an idle thread.
+func (c *Collector) moveAll(ctx context.Context, name string, from, to table, segments []abi.CCtSegment, progress func(Moves)) (Moves, error) {
 	spec, err := loadSpec(c.stride)
 	if err != nil {
 		return Moves{}, err
 	}
+	var constant [abi.CLayoutConstantsCT_SEGMENTS]abi.CCtSegment
+	copy(constant[:], segments)
+	if err := spec.Variables[bpf.TablesVarSegments].Set(constant); err != nil {
+		return Moves{}, fmt.Errorf("set load-time constants: %w", err)
+	}
 	target := spec.Maps[bpf.TablesMapTargetMap]
 	target.Type, target.MaxEntries, target.Flags = to.Type(), to.MaxEntries(), to.Flags()
-	p, err := load(bpf.TablesProgCtMove, spec, map[string]*ebpf.Map{
+	p, err := load(name, spec, map[string]*ebpf.Map{
 		bpf.TablesMapTargetMap: to.Map, bpf.TablesMapSettingsMap: c.cfg.Tables.Settings,
 	})
 	if err != nil {
@@ -178,25 +214,30 @@ func onIdleThread(f func() error) error {
 	return <-done
 }
 
-// markOld marks the entries of the old table, if there is one, that a deleting
-// walk of this name selects, wherever they live now, and waits until no packet
-// moves one of them any more. After that the current table can be walked.
-func (c *Collector) markOld(ctx context.Context, o outer, programs walkers, name string, filter bpf.TablesCtFilter) (marked int, err error) {
-	from, err := o.old()
-	if err != nil || from.Map == nil {
-		return 0, err
-	}
-	defer func() { _ = from.Close() }()
-	from.name += oldSuffix
-	marked, err = c.deleteFromTable(ctx, from, programs, name, filter, true)
+// deleteWhileMoving makes a deleting walk over a table that flows move into. What is
+// deleted there must not come back from the old table: whoever met a flow's mark
+// there may be about to copy it.
+func (c *Collector) deleteWhileMoving(ctx context.Context, from, to table, w deletion) (bpf.TablesCtTotals, error) {
+	old, err := c.deleteFromTable(ctx, from, w, walkMode{frozen: true})
 	if err != nil {
-		return marked, err
+		return old, err
 	}
-	return marked, barrier()
+	if err := barrier(); err != nil {
+		return old, err
+	}
+	if _, err := c.deleteFromTable(ctx, to, w, walkMode{before: from.Map}); err != nil {
+		return old, err
+	}
+	if err := barrier(); err != nil {
+		return old, err
+	}
+	out, err := c.deleteFromTable(ctx, to, w, walkMode{})
+	for i := range out.Deleted {
+		out.Deleted[i] += old.Deleted[i]
+		out.Alive[i] += old.Alive[i]
+	}
+	return out, err
 }
-
-// oldSuffix tells the walkers of an old table from those of the current one.
-const oldSuffix = " (old)"
 
 // barrier returns when all programs that run now have ended.
 func barrier() error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 
 	"github.com/placid-net/placid/internal/agentapi"
@@ -93,8 +94,10 @@ func (c *Collector) passIdly(ctx context.Context, spread time.Duration) (Result,
 	}
 	defer func() {
 		for _, t := range tables {
-			if t.Map != nil {
-				_ = t.Close() // a copy of a descriptor
+			for _, m := range []*ebpf.Map{t.Map, t.old.Map} {
+				if m != nil {
+					_ = m.Close() // a copy of a descriptor
+				}
 			}
 		}
 	}()
@@ -119,6 +122,7 @@ func (c *Collector) hurry() bool { return c.waiting.Load() > 0 }
 // prepared is a table with the program that collects in it, or why it has none.
 type prepared struct {
 	table
+	old    table // that flows are moving out of; its Map is nil when there is none
 	walker *program
 	err    error
 }
@@ -137,6 +141,9 @@ func (c *Collector) prepare() ([]prepared, error) {
 		} else {
 			p.table = t
 			p.walker, p.err = c.walker(c.collectors, bpf.TablesProgCtCollect, t)
+			if p.err == nil {
+				p.old, p.err = o.old()
+			}
 		}
 		out = append(out, p)
 	}
@@ -168,6 +175,13 @@ func (c *Collector) pass(ctx context.Context, tables []prepared, p pace) (Result
 }
 
 func (c *Collector) collectTable(ctx context.Context, t prepared, p pace) (totals bpf.TablesCtTotals, busy time.Duration, err error) {
+	if t.old.Map != nil {
+		begin := time.Now()
+		c.deletes.Lock()
+		defer c.deletes.Unlock()
+		totals, err = c.deleteWhileMoving(ctx, t.old, t.table, deletion{c.collectors, bpf.TablesProgCtCollect, bpf.TablesCtFilter{}})
+		return totals, time.Since(begin), err
+	}
 	if err = t.walker.reset(bpf.TablesCtFilter{}); err != nil {
 		return totals, 0, err
 	}

@@ -36,16 +36,23 @@ func load(name string, spec *ebpf.CollectionSpec, uses map[string]*ebpf.Map) (*p
 	return &program{Program: coll.DetachProgram(name), variables: coll.Variables}, nil
 }
 
-// loadWalker loads a program that walks t and deletes entries of it.
-func loadWalker(name string, t table, settings, gone *ebpf.Map, stride uint32) (*program, error) {
-	spec, err := loadSpec(stride)
+// loadWalker loads a program that walks t and deletes entries of it, or marks them in
+// the table before it too; t itself where there is none.
+func (c *Collector) loadWalker(name string, t table, before *ebpf.Map) (*program, error) {
+	if err := c.openGone(); err != nil {
+		return nil, err
+	}
+	spec, err := loadSpec(c.stride)
 	if err != nil {
 		return nil, err
 	}
-	walked := spec.Maps[bpf.TablesMapWalkedMap]
-	walked.Type, walked.MaxEntries, walked.Flags = t.Type(), t.MaxEntries(), t.Flags()
+	for mapName, m := range map[string]*ebpf.Map{bpf.TablesMapWalkedMap: t.Map, bpf.TablesMapBeforeMap: before} {
+		ms := spec.Maps[mapName]
+		ms.Type, ms.MaxEntries, ms.Flags = m.Type(), m.MaxEntries(), m.Flags()
+	}
 	p, err := load(name, spec, map[string]*ebpf.Map{
-		bpf.TablesMapWalkedMap: t.Map, bpf.TablesMapSettingsMap: settings, bpf.TablesMapGoneMap: gone,
+		bpf.TablesMapWalkedMap: t.Map, bpf.TablesMapBeforeMap: before,
+		bpf.TablesMapSettingsMap: c.cfg.Tables.Settings, bpf.TablesMapGoneMap: c.gone,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("conntrack table %s: %w", t.name, err)
@@ -69,10 +76,7 @@ func (c *Collector) walker(w walkers, name string, t table) (*program, error) {
 			return nil, err
 		}
 	}
-	if err := c.openGone(); err != nil {
-		return nil, err
-	}
-	p, err := loadWalker(name, t, c.cfg.Tables.Settings, c.gone, c.stride)
+	p, err := c.loadWalker(name, t, t.Map)
 	if err != nil {
 		return nil, err
 	}

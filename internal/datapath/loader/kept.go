@@ -101,6 +101,11 @@ func (m *Map) EndMove(progress func(passed, moved int)) error {
 	if err = errors.Join(err, old.Close()); err != nil {
 		return fmt.Errorf("move entries of %s: %w", m.Name, err)
 	}
+	// Whoever missed an entry in the new table before it came there looks into the old
+	// one next: putting a table in place waits for all of them.
+	if err = m.Outer.Put(uint32(abi.CTableSlotTABLE_CURRENT), m.Table.Map()); err != nil {
+		return fmt.Errorf("wait for programs that use %s: %w", m.Name, err)
+	}
 	return m.dropOld()
 }
 

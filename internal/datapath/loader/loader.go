@@ -38,8 +38,10 @@ type Loader struct {
 	maps     map[string]*Map
 	programs map[string]*ebpf.Program
 	entries  map[string]uint32
-	running  bool    // links were pinned already when it was opened
-	cgroup   *cgroup // where sockets are balanced; nil: nowhere
+	running  bool                 // links were pinned already when it was opened
+	cgroup   *cgroup              // where sockets are balanced; nil: nowhere
+	foreign  map[string]*ebpf.Map // what programs find tables of another layout in
+	problems []error
 }
 
 // Sizes are the entries that tables are made with, by the name of their map;
@@ -57,6 +59,7 @@ func Open(bpfRoot string, cfg abi.CConfig, sizes Sizes) (*Loader, error) {
 		root:     filepath.Join(bpfRoot, Folder),
 		maps:     map[string]*Map{},
 		programs: map[string]*ebpf.Program{},
+		foreign:  map[string]*ebpf.Map{},
 		entries:  sizes,
 	}
 	for _, dir := range []string{"maps", "programs", "links"} {
@@ -102,14 +105,12 @@ func (l *Loader) load(loadSpec func() (*ebpf.CollectionSpec, error), cfg abi.CCo
 	if err != nil {
 		return fmt.Errorf("read compiled object: %w", err)
 	}
-	if v, ok := spec.Variables["config"]; ok {
-		if err = v.Set(cfg); err != nil {
-			return fmt.Errorf("set load-time constants: %w", err)
-		}
+	if err := withTypes(spec); err != nil {
+		return err
 	}
 	replace := map[string]*ebpf.Map{}
 	for name, ms := range spec.Maps {
-		if ms.Name == "" || ms.Name[0] == '.' || name[0] == '.' {
+		if ms.Name == "" || ms.Name[0] == '.' || name[0] == '.' || isForeign(name) {
 			continue // .rodata belongs to the program
 		}
 		if name == bpf.PodMapMaglevMap && cfg.MaglevSize > 0 {
@@ -119,11 +120,24 @@ func (l *Loader) load(loadSpec func() (*ebpf.CollectionSpec, error), cfg abi.CCo
 			ms.InnerMap.MaxEntries = n
 		}
 		if l.maps[name] == nil {
-			if l.maps[name], err = openMap(filepath.Join(l.root, "maps"), name, ms); err != nil {
+			l.maps[name], err = openMap(filepath.Join(l.root, "maps"), name, ms)
+			if errors.Is(err, ErrLayout) && l.maps[name] != nil {
+				l.problems = append(l.problems, err)
+				err = nil
+			}
+			if err != nil {
 				return err
 			}
 		}
 		replace[name] = l.maps[name].Outer
+	}
+	if err := l.openForeignMaps(spec, replace, &cfg); err != nil {
+		return err
+	}
+	if v, ok := spec.Variables["config"]; ok {
+		if err = v.Set(cfg); err != nil {
+			return fmt.Errorf("set load-time constants: %w", err)
+		}
 	}
 	coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: replace})
 	if err != nil {
@@ -141,6 +155,13 @@ func (l *Loader) load(loadSpec func() (*ebpf.CollectionSpec, error), cfg abi.CCo
 func (l *Loader) Commit() error {
 	for name, m := range l.maps {
 		if m.Adopted {
+			continue
+		}
+		if m.foreign != nil {
+			if err := m.commitForeign(filepath.Join(l.root, "maps")); err != nil {
+				return err
+			}
+			m.Adopted = true
 			continue
 		}
 		if err := pinInPlace(m.Outer, filepath.Join(l.root, "maps", name)); err != nil {
@@ -202,6 +223,9 @@ func (l *Loader) Programs() []string { return slices.Sorted(maps.Keys(l.programs
 // Close lets go of all descriptors. What is pinned stays and keeps running.
 func (l *Loader) Close() error {
 	errs := []error{l.cgroup.close()}
+	for _, m := range l.foreign {
+		errs = append(errs, m.Close())
+	}
 	for _, p := range l.programs {
 		errs = append(errs, p.Close())
 	}

@@ -20,15 +20,24 @@ type Map struct {
 	Table   *Table
 	Adopted bool          // it was pinned already, and fits
 	inner   *ebpf.MapSpec // of tables; nil when it is no map of maps
+	foreign *foreign      // what holds entries of another layout; nil: nothing
 }
 
 // openMap adopts the map pinned below dir, or makes a new one that is not
 // pinned yet.
 func openMap(dir, name string, spec *ebpf.MapSpec) (*Map, error) {
+	if spec.InnerMap != nil && spec.InnerMap.Value != nil {
+		return openConvertible(dir, name, spec)
+	}
 	m, err := adoptMap(filepath.Join(dir, name), name, spec)
 	if err != nil || m != nil {
 		return m, err
 	}
+	return makeMap(name, spec)
+}
+
+// makeMap makes a map that is not pinned, with an empty table if it is a map of maps.
+func makeMap(name string, spec *ebpf.MapSpec) (*Map, error) {
 	spec = spec.Copy()
 	spec.Pinning = ebpf.PinNone
 	outer, err := ebpf.NewMap(spec)
@@ -42,7 +51,7 @@ func openMap(dir, name string, spec *ebpf.MapSpec) (*Map, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("create table of %s: %w", name, err), outer.Close())
 	}
-	m = &Map{Name: name, Outer: outer, Table: NewTable(table), inner: spec.InnerMap}
+	m := &Map{Name: name, Outer: outer, Table: NewTable(table), inner: spec.InnerMap}
 	if err := outer.Put(uint32(abi.CTableSlotTABLE_CURRENT), table); err != nil {
 		return nil, errors.Join(fmt.Errorf("put table into %s: %w", name, err), m.Close())
 	}
@@ -87,7 +96,7 @@ func (m *Map) Close() error {
 	if m.fixed() {
 		return m.Outer.Close()
 	}
-	return errors.Join(m.Table.Close(), m.Outer.Close())
+	return errors.Join(m.Table.Close(), m.Outer.Close(), m.foreign.close())
 }
 
 // pinner is a program, map or link.

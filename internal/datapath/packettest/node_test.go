@@ -112,11 +112,15 @@ type options struct {
 	wayJiffies        uint32 // how long flows remember ways by the routing table
 	sizes             loader.Sizes
 	services          bool // services and masquerading are on, with natPorts source ports
+	// found is called with the BPF file system before programs are loaded: it leaves
+	// what an earlier agent did.
+	found func(root string)
 }
 
 // node is a network namespace with devices, routes and the loaded programs.
 type node struct {
 	ns      *testutil.Netns
+	root    string // of the BPF file system
 	loader  *loader.Loader
 	cfg     abi.CConfig
 	index   map[string]int // of the devices
@@ -286,7 +290,11 @@ func config(o options, overlayIndex int) abi.CConfig {
 func (n *node) load(t testing.TB, o options) {
 	t.Helper()
 	n.cfg = config(o, n.index[overlayDevice])
-	l, err := loader.Open(testutil.BPFFS(t), n.cfg, o.sizes)
+	root := testutil.BPFFS(t)
+	if o.found != nil {
+		o.found(root)
+	}
+	l, err := loader.Open(root, n.cfg, o.sizes)
 	if err != nil {
 		t.Fatalf("load programs: %+v", err)
 	}
@@ -295,7 +303,7 @@ func (n *node) load(t testing.TB, o options) {
 			t.Error(err)
 		}
 	})
-	n.loader = l
+	n.root, n.loader = root, l
 }
 
 // settings are the live settings: every timeout is long.
