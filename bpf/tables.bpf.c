@@ -165,6 +165,7 @@ struct ct_totals totals;
 struct ct_moves moves;
 __u32 frozen; /* the table is an old one: nothing is deleted from it, only marked */
 __u32 marking; /* entries are marked in both tables, and deleted by the next walk */
+__u32 sweeping; /* only what is marked is deleted */
 __u64 limit; /* the most records of a dump */
 __u64 matched;
 __u32 passed;
@@ -252,6 +253,8 @@ static __always_inline bool is_doomed(const struct ct_key *key, const struct ct_
 		return false;
 	if (state & CT_DEAD)
 		return true; /* marked by an agent that was killed before it deleted */
+	if (sweeping)
+		return false;
 	if (kind == CT_WALK_FILTERED)
 		return matches(key, state);
 	if (kind == CT_WALK_GONE)
@@ -309,11 +312,12 @@ __noinline int settle(__u32 walk)
 	return 0;
 }
 
-/* Mark an entry of an old table dead, so that it does not move. One that moved is no longer there. */
+/* Mark an entry of an old table dead, if it was not used since its state was judged: it does not
+ * move. One that moved is no longer there. */
 static __always_inline void mark_dead(const struct ct_key *key, struct ct_entry *e, __u64 state)
 {
 	if (!(state & CT_TERMINAL) &&
-	    !(__sync_fetch_and_or(&e->state, (__u64)CT_DEAD) & CT_TERMINAL))
+	    __sync_val_compare_and_swap(&e->state, state, state | CT_DEAD) == state)
 		totals.deleted[kind_of(key)]++;
 }
 
@@ -381,6 +385,7 @@ int ct_move(struct bpf_iter__bpf_map_elem *ctx)
 	} else {
 		err = bpf_map_update_elem(&target_map, &key, &copy, BPF_NOEXIST);
 		if (!err) {
+			ct_end_too(&target_map, &key, e);
 			moves.moved++;
 		} else if (err == -EEXIST) {
 			moves.present++;

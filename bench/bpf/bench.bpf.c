@@ -13,16 +13,23 @@
 #include <bpf/bpf_helpers.h>
 
 #define HEADERS_MAX 128 /* a power of two */
+#define TCP_WORDS 5
 
-/* Ethernet and IPv6 headers: all that a program changes of a packet it forwards. */
+/*
+ * All that a program changes of a packet: Ethernet and IPv6 headers, which with
+ * IPv4 are those of TCP too, and of IPv6 the TCP header behind them.
+ */
 struct headers {
 	__u64 words[6];
 	__u32 half;
 	__u16 quarter;
 	__u16 pad;
+	__u32 tcp[TCP_WORDS];
+	__u32 pad2;
 };
 
-_Static_assert(sizeof(struct headers) == sizeof(struct ethhdr) + sizeof(struct ipv6hdr) + 2,
+_Static_assert(__builtin_offsetof(struct headers, pad) ==
+		       sizeof(struct ethhdr) + sizeof(struct ipv6hdr),
 	       "headers must be as long as those of IPv6");
 
 /* Set once, before the first run. More than one: each packet gets the next. */
@@ -43,6 +50,9 @@ __u32 flow; /* the next one's number */
 __u16 flow_target; /* the first target port, host order */
 __u8 flow_reply; /* 1: packets come from the target port */
 __u8 flow_ip6; /* 1: frames are IPv6 */
+/* Not 0: a flow's target is one of so many addresses that follow each other. */
+__u32 flow_addrs;
+__u16 flow_addr; /* the lower half of the first one, host order */
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
@@ -87,11 +97,11 @@ struct {
 	__type(value, __u64);
 } lpm_map SEC(".maps");
 
-/* Gives the packet the ports of the next flow. Returns 0 or TC_ACT_SHOT. */
+/* Gives the packet the ports of the next flow, and its target. Returns 0 or TC_ACT_SHOT. */
 static __always_inline int next_flow(struct __sk_buff *ctx)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
-	__be16 source, target, *ports;
+	__be16 source, target, *ports, *addr;
 	__u32 now = flow;
 
 	flow = now + 1 < flow_count ? now + 1 : 0;
@@ -103,6 +113,29 @@ static __always_inline int next_flow(struct __sk_buff *ctx)
 		return TC_ACT_SHOT;
 	ports[0] = flow_reply ? target : source;
 	ports[1] = flow_reply ? source : target;
+	if (!flow_addrs)
+		return 0;
+	/* The target is the last of both headers. */
+	addr = data + sizeof(struct ethhdr) +
+	       (flow_ip6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr)) - sizeof(*addr);
+	if ((void *)(addr + 1) > end)
+		return TC_ACT_SHOT;
+	*addr = bpf_htons(flow_addr + now % flow_addrs);
+	return 0;
+}
+
+/* Gives an IPv6 packet its TCP header back. Returns 0 or TC_ACT_SHOT. */
+static __always_inline int restore_tcp(struct __sk_buff *ctx, const struct headers *h)
+{
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	void *tcp = data + sizeof(struct ethhdr) + sizeof(struct ipv6hdr);
+	int i;
+
+	if (tcp + sizeof(h->tcp) > end)
+		return TC_ACT_SHOT;
+#pragma unroll
+	for (i = 0; i < TCP_WORDS; i++)
+		((__u32 *)tcp)[i] = h->tcp[i];
 	return 0;
 }
 
@@ -133,6 +166,8 @@ int restore(struct __sk_buff *ctx)
 		((__u64 *)data)[i] = h->words[i];
 	*(__u32 *)(data + sizeof(h->words)) = h->half;
 	*(__u16 *)(data + sizeof(h->words) + sizeof(h->half)) = h->quarter;
+	if (flow_ip6 && restore_tcp(ctx, h))
+		return TC_ACT_SHOT;
 	if (flow_count && next_flow(ctx))
 		return TC_ACT_SHOT;
 	bpf_tail_call(ctx, &target_map, 0);

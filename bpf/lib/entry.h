@@ -74,6 +74,19 @@ static __always_inline void ct_convert(struct ct_entry *to, const void *from,
 	}
 }
 
+/* A copy of an entry that was deleted while it was made is none of a flow. */
+static __always_inline void ct_end_too(void *current, const struct ct_key *key,
+				       const struct ct_entry *e)
+{
+	struct ct_entry *there;
+
+	if (!(ct_state(e) & CT_DEAD))
+		return;
+	there = bpf_map_lookup_elem(current, key);
+	if (there)
+		__sync_fetch_and_or(&there->state, (__u64)CT_DEAD);
+}
+
 /*
  * Take back the mark of an entry that has no room in the current table: it stays in
  * use. Returns the entry to use: another CPU may have found room just now.

@@ -76,6 +76,8 @@ static __noinline struct ct_entry *ct_follow(void *current, void *old, const str
 		return e;
 	ct_take(&s->moving, e);
 	err = bpf_map_update_elem(current, key, &s->moving, BPF_NOEXIST);
+	if (!err)
+		ct_end_too(current, key, e);
 	if (!err || err == -EEXIST)
 		return bpf_map_lookup_elem(current, key);
 	return ct_leave(current, key, e);

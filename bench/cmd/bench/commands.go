@@ -17,6 +17,7 @@ import (
 	"github.com/placid-net/placid/bench/internal/node"
 	"github.com/placid-net/placid/bench/internal/packets"
 	"github.com/placid-net/placid/bench/internal/report"
+	"github.com/placid-net/placid/bench/internal/services"
 	"github.com/placid-net/placid/bench/internal/steps"
 	"github.com/placid-net/placid/bench/internal/tcp"
 )
@@ -25,7 +26,7 @@ const usage = `usage: bench [-short] DOCUMENT SECTION...
 
 Measures each section, prints its tables, and writes them to DOCUMENT; with
 -short only as much as shows that it works, and writes nothing. Needs root.
-Sections: packets, gc, flood, tcp, steps, agent.`
+Sections: packets, gc, flood, tcp, steps, services, agent.`
 
 // Arguments by which the program calls itself in another namespace or node.
 const (
@@ -38,6 +39,11 @@ const (
 	childTrips   = "child-trips"
 	childGC      = "child-gc"
 	childFlood   = "child-flood"
+
+	childServices       = "child-services"
+	childServicePackets = "child-service-packets"
+	childServicePaths   = "child-service-paths"
+	childConnects       = "child-connects"
 )
 
 func run(ctx context.Context, args []string) error {
@@ -99,6 +105,8 @@ func tablesOf(ctx context.Context, section string, short bool) ([]report.Table, 
 			fmt.Fprintf(os.Stderr, "tcp: round %d of %d\n", done, total)
 		})
 		return tcp.Tables(samples, size), err
+	case "services":
+		return serviceTables(ctx, short)
 	case "agent":
 		self, err := os.Executable()
 		if err != nil {
@@ -127,6 +135,14 @@ func runChild(ctx context.Context, args []string) error {
 		return gc.Child(ctx, os.Stdin, os.Stdout, log)
 	case childFlood:
 		return flood.Child(ctx, os.Stdin, os.Stdout, log)
+	case childServices:
+		return services.Child(ctx, os.Stdin, os.Stdout, log)
+	case childServicePackets:
+		return packets.ServicesChild(ctx, os.Stdin, os.Stdout, log)
+	case childServicePaths:
+		return tcp.ServicesChild(ctx, os.Stdin, os.Stdout, os.Stderr)
+	case childConnects:
+		return runConnects(args[1:])
 	case childTrips:
 		return runTrips(args[1:])
 	case childNode:

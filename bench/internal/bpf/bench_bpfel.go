@@ -27,6 +27,8 @@ const (
 	BenchProgPeer           = "peer"
 	BenchProgRestore        = "restore"
 	BenchVarFlow            = "flow"
+	BenchVarFlowAddr        = "flow_addr"
+	BenchVarFlowAddrs       = "flow_addrs"
 	BenchVarFlowCount       = "flow_count"
 	BenchVarFlowIp6         = "flow_ip6"
 	BenchVarFlowReply       = "flow_reply"
@@ -103,6 +105,8 @@ type BenchMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type BenchVariableSpecs struct {
 	Flow         *ebpf.VariableSpec `ebpf:"flow"`
+	FlowAddr     *ebpf.VariableSpec `ebpf:"flow_addr"`
+	FlowAddrs    *ebpf.VariableSpec `ebpf:"flow_addrs"`
 	FlowCount    *ebpf.VariableSpec `ebpf:"flow_count"`
 	FlowIp6      *ebpf.VariableSpec `ebpf:"flow_ip6"`
 	FlowReply    *ebpf.VariableSpec `ebpf:"flow_reply"`
@@ -154,6 +158,8 @@ func (m *BenchMaps) Close() error {
 // It can be passed to LoadBenchObjects or ebpf.CollectionSpec.LoadAndAssign.
 type BenchVariables struct {
 	Flow         *ebpf.Variable `ebpf:"flow"`
+	FlowAddr     *ebpf.Variable `ebpf:"flow_addr"`
+	FlowAddrs    *ebpf.Variable `ebpf:"flow_addrs"`
 	FlowCount    *ebpf.Variable `ebpf:"flow_count"`
 	FlowIp6      *ebpf.Variable `ebpf:"flow_ip6"`
 	FlowReply    *ebpf.Variable `ebpf:"flow_reply"`

@@ -27,6 +27,9 @@ func Child(ctx context.Context, in io.Reader, out io.Writer, log *slog.Logger) e
 	if err != nil {
 		return err
 	}
+	if err = n.serveChild(ctx, spec.Serving, log); err != nil {
+		return errors.Join(err, n.Close())
+	}
 	if _, err := fmt.Fprintln(out, "ready"); err != nil {
 		return errors.Join(err, n.Close())
 	}
@@ -35,6 +38,18 @@ func Child(ctx context.Context, in io.Reader, out io.Writer, log *slog.Logger) e
 		return errors.Join(fmt.Errorf("wait for the end: %w", err), n.Close())
 	}
 	return n.Close()
+}
+
+// serveChild serves what a Spec says, until the node ends.
+func (n *Node) serveChild(ctx context.Context, s *Serving, log *slog.Logger) error {
+	if s == nil {
+		return nil
+	}
+	served, err := n.ServeAll(ctx, s.Shape, s.Count, log)
+	if err == nil {
+		n.served = served
+	}
+	return err
 }
 
 // Process is a node in a process of its own.

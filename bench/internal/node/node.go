@@ -44,18 +44,22 @@ type Spec struct {
 	Tunnel bool         `json:"tunnel"`
 	Pods   []Pod        `json:"pods"`
 	Group  Group        `json:"group"` // of the pods
-	// Tables are the sizes of conntrack's and policy's tables.
+	// Tables are the sizes of tables.
 	Tables datapath.TableSizes `json:"tables"`
+	// Serving is nil where the node serves no services.
+	Serving *Serving `json:"serving"`
 }
 
 // Node is a running node.
 type Node struct {
+	name      string
 	datapath  *datapath.Datapath
 	tables    *state.Tables
 	engine    *policy.Engine
 	cancel    context.CancelFunc
 	done      chan error
 	endpoints uint32
+	served    *Services // by Child
 }
 
 // Root is where the programs, maps and links are pinned.
@@ -76,18 +80,20 @@ func Start(ctx context.Context, spec Spec, log *slog.Logger) (*Node, error) {
 			return nil, err
 		}
 	}
-	d := datapath.New(datapath.Config{
+	cfg := datapath.Config{
 		NodeName: spec.Self.Name, BPFRoot: bpffs, IPv4: true, IPv6: true, Tunnel: spec.Tunnel, TunnelPort: 8472,
 		AutoDirectRoutes: true, Devices: []string{spec.Device}, ReconcileInterval: quietInterval, Log: log,
 		Timeouts: timeouts(), Tables: spec.Tables, CTSchedule: conntrack.Schedule{Fixed: quietInterval},
-	}, tables)
+	}
+	spec.Serving.configure(&cfg)
+	d := datapath.New(cfg, tables)
 	if err := d.Open(); err != nil {
 		return nil, err
 	}
 	known := make(chan struct{})
 	close(known)
 	ctx, cancel := context.WithCancel(ctx)
-	n := &Node{datapath: d, tables: tables, engine: newEngine(), cancel: cancel, done: make(chan error, 1)}
+	n := &Node{name: spec.Self.Name, datapath: d, tables: tables, engine: newEngine(), cancel: cancel, done: make(chan error, 1)}
 	go func() { n.done <- d.Run(ctx, datapath.Known{Nodes: known, NodeEndpoints: known}) }()
 	if err := n.waitReady(ctx); err != nil {
 		return nil, errors.Join(err, n.Close())
@@ -176,6 +182,10 @@ func (n *Node) Counters() ([]datapath.Counter, error) { return n.datapath.Counte
 
 // Close ends the datapath's loops. What it made ends with the process.
 func (n *Node) Close() error {
+	var err error
+	if n.served != nil {
+		err = n.served.Close()
+	}
 	n.cancel()
-	return errors.Join(<-n.done, n.datapath.Close())
+	return errors.Join(err, <-n.done, n.datapath.Close())
 }

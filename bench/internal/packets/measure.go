@@ -1,6 +1,7 @@
 package packets
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 
@@ -27,11 +28,29 @@ type Result struct {
 
 // series is a case while it is measured.
 type series struct {
-	result       Result
-	full, idle   *runner // idle is nil for what is measured alone
-	table        tableState
-	fulls, idles []float64
-	nets         []float64
+	result     Result
+	full, idle *runner // idle is nil for what is measured alone
+	table      tableState
+	samples
+}
+
+// samples are nanoseconds, a value a round: of the case, of what the measurement
+// itself costs, and the difference.
+type samples struct{ fulls, idles, nets []float64 }
+
+func (s *samples) add(full, idle float64) {
+	s.fulls, s.idles, s.nets = append(s.fulls, full), append(s.idles, idle), append(s.nets, full-idle)
+}
+
+func (s *samples) join(o samples) {
+	s.fulls, s.idles, s.nets = append(s.fulls, o.fulls...), append(s.idles, o.idles...), append(s.nets, o.nets...)
+}
+
+// sum fills in what the samples say.
+func (s *samples) sum(r *Result) {
+	r.Restore = stats.Min(s.idles)
+	r.Min = stats.Min(s.fulls) - r.Restore
+	r.Median = stats.Median(s.nets)
 }
 
 // openSeries opens a probe, and checks what its program does with the packet.
@@ -52,7 +71,7 @@ func (s *series) verify(n *node.Node, p probe) error {
 	if err != nil {
 		return err
 	}
-	verdict, _, err := s.full.run(verifiedRuns)
+	verdict, err := s.verified(p)
 	if err != nil {
 		return fmt.Errorf("%s: %w", p.path, err)
 	}
@@ -67,6 +86,30 @@ func (s *series) verify(n *node.Node, p probe) error {
 		return fmt.Errorf("%s (IPv6: %t): %d of %d packets were counted as %q", p.path, s.result.IPv6, after-before, verifiedRuns, p.reason)
 	}
 	return nil
+}
+
+// verified runs the program. Where all flows are to be new, each must leave an
+// entry.
+func (s *series) verified(p probe) (verdict uint32, err error) {
+	if p.table != emptied {
+		verdict, _, err = s.full.run(verifiedRuns)
+		return verdict, err
+	}
+	fresh, err := openNewFlows()
+	if err != nil {
+		return 0, err
+	}
+	defer fresh.close()
+	if err = fresh.empty(); err != nil {
+		return 0, err
+	}
+	if verdict, _, err = s.full.run(verifiedRuns); err != nil {
+		return 0, err
+	}
+	if left, err := fresh.count(); err != nil || left < verifiedRuns {
+		return 0, errors.Join(err, fmt.Errorf("%d flows left %d entries", verifiedRuns, left))
+	}
+	return verdict, nil
 }
 
 func counted(n *node.Node, p probe) (uint64, error) {
@@ -99,8 +142,7 @@ func (s *series) sample(n newFlows) error {
 	if err != nil {
 		return err
 	}
-	s.idles, s.fulls = append(s.idles, idle), append(s.fulls, full)
-	s.nets = append(s.nets, full-idle)
+	s.add(full, idle)
 	return nil
 }
 
@@ -109,25 +151,31 @@ func (s *series) finish() Result {
 	if s.idle != nil {
 		s.idle.close()
 	}
-	s.result.Restore = stats.Min(s.idles)
-	s.result.Min = stats.Min(s.fulls) - s.result.Restore
-	s.result.Median = stats.Median(s.nets)
+	s.sum(&s.result)
 	return s.result
 }
 
-// measure interleaves all cases in random order, so many rounds.
-func measure(all []*series, rounds int) ([]Result, error) {
+// sampleAll interleaves all cases in random order, so many rounds.
+func sampleAll(all []*series, rounds int) error {
 	fresh, err := openNewFlows()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer fresh.close()
 	for range rounds {
 		for _, i := range rand.Perm(len(all)) {
 			if err := all[i].sample(fresh); err != nil {
-				return nil, fmt.Errorf("%s: %w", all[i].result.Path, err)
+				return fmt.Errorf("%s: %w", all[i].result.Path, err)
 			}
 		}
+	}
+	return nil
+}
+
+// measure measures all cases beside each other.
+func measure(all []*series, rounds int) ([]Result, error) {
+	if err := sampleAll(all, rounds); err != nil {
+		return nil, err
 	}
 	out := make([]Result, 0, len(all))
 	for _, s := range all {

@@ -70,6 +70,20 @@ func (n newFlows) empty() error {
 	}
 }
 
+// count counts the entries.
+func (n newFlows) count() (entries int, err error) {
+	var key abi.CCtKey
+	var value abi.CCtEntry
+	rows := n.table.Iterate()
+	for rows.Next(&key, &value) {
+		entries++
+	}
+	if err := rows.Err(); err != nil {
+		return 0, fmt.Errorf("count new flows: %w", err)
+	}
+	return entries, nil
+}
+
 // prepare brings the table into the state that the case wants, with new flows of
 // the case's own.
 func (n newFlows) prepare(want tableState, r *runner) error {

@@ -19,9 +19,12 @@ const (
 
 const (
 	headersMax = 128 // as bench.bpf.c has it
-	// headersLen is what bench.bpf.c restores, padded.
-	headersLen   = 56
+	// headersLen is the size of struct headers of bench.bpf.c: restoredLen bytes that
+	// it restores of every packet, a pad, and at tcpAt a TCP header over IPv6.
+	headersLen   = 80
 	restoredLen  = 54
+	tcpAt        = 56
+	tcpLen       = 20
 	sampleRuns   = 6000 // about a millisecond
 	warmRuns     = 300
 	ethernetLen  = 14
@@ -49,6 +52,10 @@ type flows struct {
 	count  uint32
 	target uint16 // first target port
 	reply  bool   // packets come from the target port
+	// addrs, when it is not 0, is how many addresses that follow each other flows go
+	// to in turn. addr is the lower half of the first.
+	addrs uint32
+	addr  uint16
 }
 
 // target is a program to run, or one of bench.bpf.c by its name.
@@ -78,6 +85,9 @@ func newRunner(t target, ifindex int, frames [][]byte) (*runner, error) {
 	var headers [headersMax][headersLen]byte
 	for i, f := range frames {
 		copy(headers[i][:restoredLen], f)
+		if len(f) >= restoredLen+tcpLen {
+			copy(headers[i][tcpAt:], f[restoredLen:restoredLen+tcpLen])
+		}
 	}
 	err = errors.Join(
 		spec.Variables[bpf.BenchVarHeaders].Set(headers),
@@ -116,6 +126,8 @@ func (f flows) set(spec *ebpf.CollectionSpec, is6 bool) error {
 		spec.Variables[bpf.BenchVarFlowTarget].Set(f.target),
 		spec.Variables[bpf.BenchVarFlowReply].Set(asByte(f.reply)),
 		spec.Variables[bpf.BenchVarFlowIp6].Set(asByte(is6)),
+		spec.Variables[bpf.BenchVarFlowAddrs].Set(f.addrs),
+		spec.Variables[bpf.BenchVarFlowAddr].Set(f.addr),
 	)
 }
 

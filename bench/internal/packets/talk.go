@@ -47,18 +47,23 @@ func (s side) speak(f flows) error {
 		return err
 	}
 	defer func() { _ = t.program.Close() }()
+	return s.say(t)
+}
+
+// say runs an open program on the side's packet.
+func (s side) say(t target) error {
 	b, err := s.frame.bytes()
 	if err != nil {
 		return err
 	}
 	r := &runner{restore: t.program, frame: b, context: skb{IfIndex: uint32(s.ifindex)}, close: func() {}}
-	if s.vni != 0 || f.count > 0 {
+	if t.vni != 0 || t.flows.count > 0 {
 		if r, err = newRunner(t, s.ifindex, [][]byte{b}); err != nil {
 			return err
 		}
 	}
 	defer r.close()
-	verdict, _, err := r.run(max(1, f.count))
+	verdict, _, err := r.run(max(1, t.flows.count))
 	if err != nil {
 		return err
 	}

@@ -178,6 +178,7 @@ const (
 	TablesVarSegments        = "segments"
 	TablesVarSettled         = "settled"
 	TablesVarStride          = "stride"
+	TablesVarSweeping        = "sweeping"
 	TablesVarTablesCtKind    = "tables_ct_kind"
 	TablesVarTablesCtPhase   = "tables_ct_phase"
 	TablesVarTablesCtRecord  = "tables_ct_record"
@@ -285,6 +286,7 @@ type TablesVariableSpecs struct {
 	Segments       *ebpf.VariableSpec `ebpf:"segments"`
 	Settled        *ebpf.VariableSpec `ebpf:"settled"`
 	Stride         *ebpf.VariableSpec `ebpf:"stride"`
+	Sweeping       *ebpf.VariableSpec `ebpf:"sweeping"`
 	TablesCtKind   *ebpf.VariableSpec `ebpf:"tables_ct_kind"`
 	TablesCtPhase  *ebpf.VariableSpec `ebpf:"tables_ct_phase"`
 	TablesCtRecord *ebpf.VariableSpec `ebpf:"tables_ct_record"`
@@ -390,6 +392,7 @@ type TablesVariables struct {
 	Segments       *ebpf.Variable `ebpf:"segments"`
 	Settled        *ebpf.Variable `ebpf:"settled"`
 	Stride         *ebpf.Variable `ebpf:"stride"`
+	Sweeping       *ebpf.Variable `ebpf:"sweeping"`
 	TablesCtKind   *ebpf.Variable `ebpf:"tables_ct_kind"`
 	TablesCtPhase  *ebpf.Variable `ebpf:"tables_ct_phase"`
 	TablesCtRecord *ebpf.Variable `ebpf:"tables_ct_record"`

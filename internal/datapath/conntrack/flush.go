@@ -73,6 +73,8 @@ type walkMode struct {
 	frozen bool
 	// before is the old table: entries are marked in both, to be deleted by the next walk.
 	before *ebpf.Map
+	// sweep: what was marked is deleted, and nothing else.
+	sweep bool
 }
 
 // deleteFromTable walks the table once.
@@ -89,7 +91,8 @@ func (c *Collector) deleteFromTable(ctx context.Context, t table, w deletion, mo
 	if err != nil {
 		return totals, err
 	}
-	err = errors.Join(p.reset(w.filter), p.set(bpf.TablesVarFrozen, flag(mode.frozen)), p.set(bpf.TablesVarMarking, flag(mode.before != nil)))
+	err = errors.Join(p.reset(w.filter), p.set(bpf.TablesVarFrozen, flag(mode.frozen)), p.set(bpf.TablesVarMarking, flag(mode.before != nil)),
+		p.set(bpf.TablesVarSweeping, flag(mode.sweep)))
 	if err != nil {
 		return totals, err
 	}

@@ -381,19 +381,22 @@ func (e explored) String() string {
 }
 
 func scenarios() []scenario {
+	one, two, three := [2]uint8{1, 0}, [2]uint8{1, 1}, [2]uint8{2, 1}
 	return []scenario{
-		{name: "two packets", packets: [2]uint8{1, 1}, moves: 1, ticks: 2},
-		{name: "three packets", packets: [2]uint8{2, 1}, moves: 1},
-		{name: "a new flow", packets: [2]uint8{2, 1}, moves: 1, empty: true},
-		{name: "a crash", packets: [2]uint8{1, 1}, moves: 1, ticks: 2, crashes: 1},
-		{name: "two crashes", packets: [2]uint8{1, 1}, moves: 1, crashes: 2},
-		{name: "a second resize", packets: [2]uint8{1, 1}, moves: 2, crashes: 1},
-		{name: "flush", packets: [2]uint8{1, 1}, moves: 1, removal: flushes, crashes: 1},
-		{name: "collection", packets: [2]uint8{1, 1}, moves: 1, removal: collects, ticks: 2, crashes: 1},
-		{name: "collection of a flow that closes", packets: [2]uint8{1, 1}, moves: 1, removal: collects, ticks: 2, closing: true, crashes: 1},
-		{name: "promotion", packets: [2]uint8{1, 1}, moves: 1, promote: true, crashes: 1},
-		{name: "no room at first", packets: [2]uint8{1, 1}, moves: 1, full: true},
-		{name: "no room, and collection", packets: [2]uint8{1, 1}, moves: 1, full: true, removal: collects, ticks: 2},
+		{name: "expiry", packets: two, moves: 1, ticks: 2},
+		{name: "expiry and a crash", packets: one, moves: 1, ticks: 2, crashes: 1},
+		{name: "packets", packets: three, moves: 1},
+		{name: "a new flow", packets: three, moves: 1, empty: true},
+		{name: "crashes", packets: two, moves: 1, crashes: 2},
+		{name: "a second resize", packets: two, moves: 2, crashes: 1},
+		{name: "flush", packets: two, moves: 1, removal: flushes},
+		{name: "flush and a crash", packets: one, moves: 1, removal: flushes, crashes: 1},
+		{name: "collection", packets: one, moves: 1, removal: collects, ticks: 2},
+		{name: "collection and a crash", packets: one, moves: 1, removal: collects, ticks: 2, crashes: 1},
+		{name: "collection of a flow that closes", packets: one, moves: 1, removal: collects, ticks: 2, closing: true, crashes: 1},
+		{name: "promotion", packets: two, moves: 1, promote: true, crashes: 1},
+		{name: "no room at first", packets: two, moves: 1, full: true},
+		{name: "no room, and collection", packets: one, moves: 1, full: true, removal: collects, ticks: 2},
 	}
 }
 

@@ -231,7 +231,7 @@ func (c *Collector) deleteWhileMoving(ctx context.Context, from, to table, w del
 	if err := barrier(); err != nil {
 		return old, err
 	}
-	out, err := c.deleteFromTable(ctx, to, w, walkMode{})
+	out, err := c.deleteFromTable(ctx, to, w, walkMode{sweep: true})
 	for i := range out.Deleted {
 		out.Deleted[i] += old.Deleted[i]
 		out.Alive[i] += old.Alive[i]

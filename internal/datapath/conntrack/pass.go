@@ -182,7 +182,7 @@ func (c *Collector) collectTable(ctx context.Context, t prepared, p pace) (total
 		totals, err = c.deleteWhileMoving(ctx, t.old, t.table, deletion{c.collectors, bpf.TablesProgCtCollect, bpf.TablesCtFilter{}})
 		return totals, time.Since(begin), err
 	}
-	if err = t.walker.reset(bpf.TablesCtFilter{}); err != nil {
+	if err = errors.Join(t.walker.reset(bpf.TablesCtFilter{}), t.walker.set(bpf.TablesVarSweeping, flag(false))); err != nil {
 		return totals, 0, err
 	}
 	var buf [1]byte
