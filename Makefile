@@ -32,12 +32,14 @@ format: ## format Go and C
 	$(TOOL) golangci-lint fmt ./...
 	clang-format -i $(C_FILES)
 
-lint: ## run all linters on Go, C and shell
+lint: ## run all linters on Go, C and shell, and test the alerts
 	@tools/deps.sh clang-format shellcheck
 	go mod tidy -diff
 	$(TOOL) golangci-lint run ./...
 	clang-format --dry-run -Werror $(C_FILES)
 	tools/shell-scripts.sh | xargs shellcheck --external-sources --source-path=SCRIPTDIR
+	tools/promtool.sh check rules deploy/alerts/placid.rules.yaml
+	tools/promtool.sh test rules deploy/alerts/placid.test.yaml
 
 # Here no test is skipped, also none of test-unit's.
 test: export REQUIRE_ALL := 1

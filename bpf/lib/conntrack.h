@@ -589,7 +589,7 @@ static __noinline struct ct_entry *ct_settle(struct __sk_buff *ctx, struct scrat
 		flags = ct_judge(ctx, s, hook, true);
 	if (flags & CT_DEAD)
 		return NULL;
-	e = ct_known(s, &embryonic);
+	e = s->unknown ? NULL : ct_known(s, &embryonic);
 	if (e && !s->anew && ct_continues(settings, e, s)) {
 		/* Of twins, each is for the packets that it translates. */
 		if (!(ct_state(e) & CT_NAT) != !s->translated) {

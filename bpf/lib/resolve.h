@@ -34,6 +34,7 @@ static __always_inline void resolve_plain(struct scratch *s)
 	s->masqueraded = false;
 	s->anew = false;
 	s->related = false;
+	s->unknown = false;
 	if (!is_plain(p)) {
 		flow_of(p, &s->flow);
 		s->absent = false;
@@ -143,6 +144,7 @@ static __always_inline bool resolve_known(struct scratch *s, enum reason *reason
 	__u32 flags;
 
 	*reason = REASON_FORWARDED;
+	s->unknown = !e;
 	if (!e || !settings || !ct_continues(settings, e, s))
 		return false;
 	flags = ct_state(e);

@@ -67,6 +67,7 @@ struct scratch {
 	struct flow flow;
 	struct flow twin; /* as it is once translated */
 	bool absent; /* no established table has the flow */
+	bool unknown; /* nor has the embryonic one: it was looked up */
 	__u32 epoch; /* before anything was judged */
 	struct flow quoted_flow;
 	struct end src;

@@ -26,6 +26,7 @@ const (
 	moverMarksExpired
 	moverTakes
 	moverInserts
+	moverEndsToo
 	moverLeaves
 	moverLeft
 	moverWalked
@@ -37,7 +38,7 @@ const (
 func (a moverAt) String() string {
 	return [...]string{
 		"begins", "waits for collections", "waits for removals", "puts the old table", "puts the current table",
-		"has begun", "comes to the entry", "marks it expired", "takes it", "inserts it", "leaves it", "looks whether it is there",
+		"has begun", "comes to the entry", "marks it expired", "takes it", "inserts it", "looks whether it ended", "leaves it", "looks whether it is there",
 		"ends its walk", "clears the old slot", "has ended", "begins a new life",
 	}[a]
 }
@@ -82,7 +83,7 @@ func (m *model) moverStep(w *world) (string, func(*world)) {
 		},
 		moverPutOld: m.putsOld, moverPutCurrent: m.putsCurrent, moverBegun: m.begun,
 		moverLooks: m.looks, moverMarksExpired: m.marksExpired, moverTakes: m.moverTakes, moverInserts: m.moverInserts,
-		moverLeaves: m.moverLeaves, moverLeft: m.moverLeft,
+		moverEndsToo: m.moverEndsToo, moverLeaves: m.moverLeaves, moverLeft: m.moverLeft,
 		moverWalked: m.walked, moverClears: m.clears, moverCleared: m.moved,
 		moverRestart: m.restarts,
 	}[v.at]
@@ -97,7 +98,7 @@ func (m *model) moverStep(w *world) (string, func(*world)) {
 // walking tells whether the program that walks is at the entry: the agent may be
 // killed then, but the kernel ends what it does there.
 func (v mover) walking() bool {
-	return v.at == moverMarksExpired || v.at == moverTakes || v.at == moverInserts || v.at == moverLeaves || v.at == moverLeft
+	return v.at >= moverMarksExpired && v.at <= moverLeft
 }
 
 // walkerBit stands for the program that walks among those that run.
@@ -186,13 +187,22 @@ func (m *model) moverTakes(w *world) {
 
 func (m *model) moverInserts(w *world) {
 	v := &w.mover
-	v.at = moverWalked
 	if m.overwrite && w.rows[w.slots[0]].here {
 		w.remove(w.slots[0])
 	}
-	if m.bring(w, w.slots[0], w.slots[1], v.copy) == noRoom {
+	switch m.bring(w, w.slots[0], w.slots[1], v.copy) {
+	case inserted:
+		v.at = moverEndsToo
+	case exists:
+		v.at = moverWalked
+	case noRoom:
 		v.at = moverLeaves
 	}
+}
+
+func (m *model) moverEndsToo(w *world) {
+	w.endToo(m, w.slots[0], w.slots[1])
+	w.mover.at = moverWalked
 }
 
 // moverLeaves is ct_leave, until it looks.
@@ -479,10 +489,11 @@ func TestModelBites(t *testing.T) {
 		{"expired entries are left without a mark", protocol{expiredUnmarked: true}, "expiry", lostFlow},
 		{"a flush deletes while programs copy", protocol{noRemovalBarrier: true}, "flush", outlived},
 		{"a flush leaves the old table out", protocol{removerForgetsOld: true}, "flush", outlived},
-		{"a collection deletes while programs copy", protocol{noRemovalBarrier: true}, "collection of a flow that closes", revived},
+		{"a collection deletes while programs copy, and they do not look", protocol{noRemovalBarrier: true, neverEndsToo: true}, "collection of a flow that closes", revived},
 		{"a collection leaves the old table out", protocol{removerForgetsOld: true}, "collection of a flow that closes", revived},
 		{"a collection deletes what expired after it marked", protocol{sweepAll: true}, "collection of a flow that closes", revived},
 		{"a collection marks old entries whatever their state is", protocol{markBlindly: true}, "collection", lostFlow},
+		{"a copy of what ended meanwhile stays", protocol{neverEndsToo: true}, "promotion", revived},
 		{"a promotion leaves the old table out", protocol{promoteForgetsOld: true}, "promotion", revived},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -30,6 +30,7 @@ const (
 	findOld
 	takeOld
 	helpOver
+	endToo
 	findArrived
 	leaveOld
 	lookLeft
@@ -57,7 +58,7 @@ const (
 func (p packetAt) String() string {
 	return [...]string{
 		"comes, and reads the current slot", "reads the current slot", "looks in the current table", "reads the old slot", "looks in the old table",
-		"takes the entry", "helps it over", "looks in the current table again", "leaves it", "looks whether it is there",
+		"takes the entry", "helps it over", "looks whether it ended", "looks in the current table again", "leaves it", "looks whether it is there",
 		"judges", "sets its flag", "reads the state again", "sets its flag after all",
 		"begins again", "writes the translation", "sets the translation's flag", "looks at what moved", "translates what moved",
 		"reads the current slot to insert", "inserts", "promotes", "marks the old entry of what it promoted", "marks what it promoted", "deletes what it promoted",
@@ -81,7 +82,7 @@ func (m *model) packetStep(w *world, i int) (string, func(*world)) {
 	}
 	do := map[packetAt]func(*world, int){
 		packetIdle: m.comes, readCurrent: readsCurrent, findCurrent: m.findsCurrent, readOld: m.readsOld, findOld: m.findsOld,
-		takeOld: m.takesOld, helpOver: m.helpsOver, findArrived: m.findsArrived, leaveOld: m.leavesOld, lookLeft: m.looksLeft,
+		takeOld: m.takesOld, helpOver: m.helpsOver, endToo: m.endsToo, findArrived: m.findsArrived, leaveOld: m.leavesOld, lookLeft: m.looksLeft,
 		judge: m.judges, setFlag: m.setsFlag, setAgain: m.setsAgain, setAgainChecked: m.setsAgainChecked,
 		beginAgain: m.beginsAgain, writeNAT: writesNAT, setNAT: m.setsNAT, checkMoved: m.checksMoved, setNATMoved: m.setsNATMoved,
 		readToInsert: readsToInsert, insertNew: m.insertsNew,
@@ -103,7 +104,8 @@ func (m *model) comes(w *world, i int) {
 // leaves ends a program; whoever waits for those that run waits for it no more.
 func (m *model) leaves(w *world, i int) {
 	p := &w.packets[i]
-	if p.relies && !m.promote && w.fact.flags&m.flag(i) == 0 {
+	// Without room marks come and go: a packet that meets two takes the flow for gone.
+	if p.relies && !m.promote && !m.full && w.fact.flags&m.flag(i) == 0 {
 		w.wrong = flagNotNoted
 	}
 	*p = packet{left: p.left}
@@ -156,10 +158,20 @@ func (m *model) takesOld(w *world, i int) {
 
 func (m *model) helpsOver(w *world, i int) {
 	p := &w.packets[i]
-	p.at = findArrived
-	if m.bring(w, p.current, p.old, p.copied) == noRoom {
+	switch m.bring(w, p.current, p.old, p.copied) {
+	case inserted:
+		p.at = endToo
+	case exists:
+		p.at = findArrived
+	case noRoom:
 		p.at = leaveOld
 	}
+}
+
+func (m *model) endsToo(w *world, i int) {
+	p := &w.packets[i]
+	w.endToo(m, p.current, p.old)
+	p.at = findArrived
 }
 
 func (m *model) findsArrived(w *world, i int) {

@@ -129,7 +129,7 @@ func (w *world) check() {
 	r, found := w.view()
 	switch {
 	case w.fact.birth == 0:
-		if found && r.idle == 0 {
+		if found && r.idle == 0 && !w.ending() {
 			w.wrong = revived
 		}
 	case !found || r.birth != w.fact.birth:
@@ -139,7 +139,12 @@ func (w *world) check() {
 	}
 }
 
-// began notes that a flow begins; r is the entry that says so.
+// ending tells whether somebody is about to look whether a copy ended.
+func (w *world) ending() bool {
+	return w.mover.at == moverEndsToo || slices.ContainsFunc(w.packets[:], func(p packet) bool { return p.at == endToo })
+}
+
+// began notes that a flow begins, and returns its birth.
 func (w *world) began(flags uint8) (birth uint8) {
 	w.fact.next++
 	w.fact.birth, w.fact.flags = w.fact.next, flags
@@ -173,15 +178,25 @@ func (w *world) insert(table int8, r mrow) insertion {
 	return inserted
 }
 
-// bring inserts the copy of an entry of the old table. Of what the protocol leaves
-// open, both is noted here: a copy that has room while somebody, who had none, has
-// taken the mark back; and one of an embryonic flow that was promoted meanwhile.
+// bring inserts the copy of an entry of the old table. That it is older than the
+// entry, as somebody who had no room has taken the mark back meanwhile, is what the
+// protocol leaves open.
 func (m *model) bring(w *world, to, from int8, r mrow) insertion {
 	how := w.insert(to, r)
-	if how == inserted && (m.full && !w.rows[from].moved || m.promote && w.rows[from].dead && !m.promoteForgetsOld) {
+	now := w.rows[from].mstate
+	marked := now.moved
+	now.moved = false
+	if how == inserted && m.full && (!marked || now != r.mstate) {
 		w.fact.unknown = true
 	}
 	return how
+}
+
+// endToo is ct_end_too.
+func (w *world) endToo(m *model, to, from int8) {
+	if w.rows[from].dead && w.rows[to].here && !m.neverEndsToo {
+		w.rows[to].dead = true
+	}
 }
 
 // unmark takes the mark of an entry back that found no room.
@@ -225,7 +240,7 @@ type protocol struct {
 	noMark, copyThenMark, overwrite, deleteFromOld, orFlags, noRetry bool // moving, and setting flags
 	noGraceBefore, clearFirst, swapped, noDropBarrier                bool // the slots
 	expiredUnmarked, noRemovalBarrier, removerForgetsOld             bool // removing
-	sweepAll, markBlindly, promoteForgetsOld                         bool
+	sweepAll, markBlindly, promoteForgetsOld, neverEndsToo           bool
 }
 
 // model explores one scenario of one protocol.
@@ -308,10 +323,11 @@ func (m *model) tick(w *world) {
 	}
 }
 
-// crash ends the agent. What it told the kernel to wait for is waited for.
+// crash ends the agent. What it told the kernel to wait for is waited for; and no
+// packet takes as long as the next agent to begin.
 func crash(w *world) {
 	w.crashes++
-	w.mover = mover{at: moverRestart, left: w.mover.left, waits: w.mover.waits | w.remover.waits}
+	w.mover = mover{at: moverRestart, left: w.mover.left, waits: w.running()}
 	if w.fact.dying && w.remover.at != removerIdle {
 		w.fact.dying, w.fact.unknown = false, true
 	}
