@@ -160,7 +160,7 @@ static __always_inline int to_backend(struct bpf_sock_addr *ctx, bool ip6, bool 
 	q.source.w[2] = connects ? bpf_get_prandom_u32() : 0;
 	b = service_select(f, &q, &reason);
 	/* Nothing on the way would stop what the node itself sends. */
-	if (!b && reason == DROP_NO_LOCAL_BACKEND)
+	if (!b && reason == DROP_NO_LOCAL_BACKEND && netns == config.host_netns)
 		return refuse(EHOSTUNREACH);
 	if (!b)
 		return config.reject && reason == DROP_NO_BACKEND ? refuse(ECONNREFUSED) :

@@ -18,6 +18,7 @@ import (
 
 	"github.com/placid-net/placid/internal/agent/security"
 	"github.com/placid-net/placid/internal/agent/services"
+	"github.com/placid-net/placid/internal/agent/sizes"
 	"github.com/placid-net/placid/internal/agentapi"
 	"github.com/placid-net/placid/internal/cni"
 	"github.com/placid-net/placid/internal/config"
@@ -52,6 +53,7 @@ type Agent struct {
 	filter     identity.Filter
 	security   *security.Enforcer
 	services   *services.Runner
+	sizes      *sizes.Runner
 	live       *live
 	metrics    *metrics
 	swept      atomic.Bool // the DELs that were left while no agent ran are done
@@ -93,6 +95,11 @@ func New(loaded *config.Loaded, version string, log *slog.Logger) (*Agent, error
 	if err != nil {
 		return nil, err
 	}
+	settings, err := tableSizes(cfg)
+	if err != nil {
+		return nil, err
+	}
+	dp.Tables, dp.FixedTables = tableEntries(settings), settings.Fixed()
 	a := &Agent{
 		version: version, nodeName: name, startedAt: time.Now(), loaded: loaded, log: log, now: time.Now, filter: filter,
 		tables: tables, kubernetes: kubernetes, datapath: datapath.New(dp, tables),
@@ -106,6 +113,9 @@ func New(loaded *config.Loaded, version string, log *slog.Logger) (*Agent, error
 		return nil, err
 	}
 	if a.services, err = services.New(a.servicesConfig(cfg)); err != nil {
+		return nil, err
+	}
+	if a.sizes, err = sizes.New(sizes.Config{Settings: settings, Datapath: a.datapath, Events: kubernetes, Log: log}); err != nil {
 		return nil, err
 	}
 	a.live = &live{loaded: loaded, apply: a.applyLive, log: log}
@@ -168,18 +178,8 @@ func datapathConfig(cfg config.Config, node string, log *slog.Logger) (datapath.
 		AutoDirectRoutes: cfg.AutoDirectNodeRoutes, UnreachableRoutes: cfg.UnreachableRoutes,
 		Devices: cfg.Devices, MTU: cfg.MTU,
 		ReconcileInterval: cfg.ReconcileInterval, Timeouts: timeouts(cfg), CTSchedule: schedule(cfg), Log: log,
-		Tables: tableSizes(cfg), Services: serviceConfig(cfg), Masquerade: masquerade,
+		Services: serviceConfig(cfg), Masquerade: masquerade,
 	}, nil
-}
-
-func tableSizes(cfg config.Config) datapath.TableSizes {
-	services := cfg.ServiceMaps()
-	return datapath.TableSizes{
-		TCP: uint32(cfg.CTGlobalTCPMax), Any: uint32(cfg.CTGlobalAnyMax),
-		Embryonic: uint32(cfg.CTEmbryonicMax), Policy: uint32(cfg.PolicyMapMax),
-		Service: uint32(services.Service), Backend: uint32(services.Backend), Maglev: uint32(services.Maglev),
-		Affinity: uint32(services.Affinity), SourceRange: uint32(services.SourceRange), Sock: uint32(services.SockRev),
-	}
 }
 
 // Run serves the node until ctx ends. What it made in the kernel stays and
@@ -211,6 +211,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	})
 	g.Go(func() error { return a.security.Run(ctx) })
 	g.Go(func() error { return a.services.Run(ctx) })
+	g.Go(func() error { return a.sizes.Run(ctx) })
 	g.Go(func() error { return a.live.run(ctx) })
 	g.Go(func() error { return a.followCIDRs(ctx) })
 	g.Go(func() error { return a.becomeReady(ctx) })

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -106,5 +107,5 @@ func schedule(cfg config.Config) conntrack.Schedule {
 func (a *Agent) applyLive(cfg config.Config) error {
 	a.security.SetAuditAll(cfg.PolicyAuditMode)
 	a.datapath.Conntrack().SetSchedule(schedule(cfg))
-	return a.datapath.SetTimeouts(timeouts(cfg))
+	return errors.Join(a.datapath.SetTimeouts(timeouts(cfg)), a.applySizes(cfg))
 }

@@ -74,14 +74,7 @@ func (s *snapshot) Collect(ch chan<- prometheus.Metric) {
 	s.collectPolicy(gauge)
 	s.collectServices(gauge, counter)
 	s.collectConntrack(ch, gauge, counter)
-	if maps, err := s.datapath.Maps(); err == nil {
-		d := desc("placid_bpf_map_max_entries", "Size of a BPF map in entries.", "map_name")
-		e := desc("placid_bpf_map_entries", "Entries of a BPF map.", "map_name")
-		for _, m := range maps {
-			gauge(d, float64(m.MaxEntries), m.Name)
-			gauge(e, float64(m.Entries), m.Name)
-		}
-	}
+	s.collectMaps(gauge, counter)
 }
 
 type emitter func(d *prometheus.Desc, v float64, labels ...string)

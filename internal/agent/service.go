@@ -96,7 +96,7 @@ func (s service) Status(context.Context) (agentapi.Status, error) {
 	if err := s.datapath.Status(&st); err != nil {
 		return agentapi.Status{}, err
 	}
-	st.Policy, st.Conntrack, st.Services = s.policyStatus(), s.conntrackStatus(), s.servicesStatus()
+	st.Policy, st.Conntrack, st.Services, st.Tables = s.policyStatus(), s.conntrackStatus(), s.servicesStatus(), s.tablesStatus()
 	st.Masquerade = masqueraded(s.loaded.Config)
 	st.Conditions = s.conditions()
 	st.Ready = s.ready() == nil

@@ -40,6 +40,7 @@ type Service interface {
 	ConntrackService
 	PolicyService
 	BalanceService
+	TableService
 }
 
 // Handler serves the paths of this package from s. Every response of status 400
@@ -65,6 +66,7 @@ func Handler(s Service) http.Handler {
 	handleConntrack(mux, s)
 	handlePolicy(mux, s)
 	handleServices(mux, s)
+	handleTables(mux, s)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		writeError(w, &Error{Code: CodeNotFound, Message: fmt.Sprintf("path %s is not known to this placid-agent; is the client newer?", r.URL.Path)})
 	})
@@ -210,9 +212,9 @@ func httpStatus(code string) int {
 		return http.StatusBadRequest
 	case CodeNotFound:
 		return http.StatusNotFound
-	case CodeConflict:
+	case CodeConflict, CodeTooSmall, CodeBusy:
 		return http.StatusConflict
-	case CodeExhausted:
+	case CodeExhausted, CodeNoMemory:
 		return http.StatusInsufficientStorage
 	case CodeNotReady, CodeUnavailable:
 		return http.StatusServiceUnavailable

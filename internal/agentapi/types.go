@@ -199,8 +199,9 @@ type Status struct {
 	// Masquerade names the families whose pods leave the cluster with the node's
 	// address: IPv4, IPv6.
 	Masquerade []string `json:"masquerade,omitempty"`
-	// Policy, Conntrack and Services are nil where an agent has none.
+	// Policy, Conntrack, Services and Tables are nil where an agent has none.
 	Policy    *PolicyStatus    `json:"policy,omitempty"`
 	Conntrack *ConntrackStatus `json:"conntrack,omitempty"`
 	Services  *ServicesStatus  `json:"services,omitempty"`
+	Tables    *Tables          `json:"tables,omitempty"`
 }

@@ -19,6 +19,7 @@ type agent interface {
 	agentapi.ConntrackService
 	agentapi.PolicyService
 	agentapi.BalanceService
+	agentapi.TableService
 }
 
 func dialAgent(socket string) agent { return agentapi.NewClient(socket) }

@@ -16,10 +16,11 @@ import (
 
 const bpfHelp = `Show the agent's BPF maps and what they hold.
 
-'placid bpf maps' lists the maps. 'placid bpf NAME list' works for every one of
-them and is the same as 'placid bpf map get NAME'. 'placid bpf ct' shows the
-flows of all conntrack maps together, and can remove them; 'placid bpf lb' shows
-the maps of services together.`
+'placid bpf map list' lists the maps with what they take, and 'placid bpf maps'
+without. 'placid bpf map resize' gives one another size while packets use it.
+'placid bpf NAME list' works for every one of them and is the same as 'placid bpf
+map get NAME'. 'placid bpf ct' shows the flows of all conntrack maps together, and
+can remove them; 'placid bpf lb' shows the maps of services together.`
 
 func (a *app) bpfCommand() *cobra.Command {
 	maps := &cobra.Command{
@@ -45,16 +46,16 @@ func (a *app) bpfCommand() *cobra.Command {
 		Use:     "bpf NAME list",
 		Short:   "Show the agent's BPF maps and what they hold",
 		Long:    bpfHelp,
-		Example: "  placid bpf maps\n  placid bpf ipcache list\n  placid bpf NAME list",
+		Example: "  placid bpf map list\n  placid bpf ipcache list\n  placid bpf NAME list",
 		Args:    cobra.ArbitraryArgs,
 		RunE: a.run(func(cmd *cobra.Command, args []string) error {
 			if len(args) != 2 || args[1] != "list" {
-				return usagef(cmd, "bpf with %q: want bpf maps, bpf map get NAME, or bpf NAME list", args)
+				return usagef(cmd, "bpf with %q: want bpf map list, bpf map get NAME, or bpf NAME list", args)
 			}
 			return a.dump(cmd.Context(), args[0])
 		}),
 	}
-	bpf.AddCommand(maps, a.ctCommand(), a.lbCommand(), a.group("map", "Show one BPF map by name", get),
+	bpf.AddCommand(maps, a.ctCommand(), a.lbCommand(), a.group("map", "Show the BPF maps and resize them", a.mapListCommand(), get, a.mapResizeCommand()),
 		a.mapCommand("endpoint", "addresses of this node's pods, with their interfaces"),
 		a.mapCommand("ipcache", "address ranges of the other nodes' pods, with the nodes they are on"),
 		a.mapCommand("metrics", "counters of forwarded and dropped packets"))

@@ -32,6 +32,8 @@ type Env struct {
 
 	// dial returns the agent behind a socket without connecting; nil is the real one.
 	dial func(socket string) agent
+	// terminal says that Stderr is watched, whatever it is.
+	terminal bool
 }
 
 // usageError is a mistake in how the command was called.

@@ -28,6 +28,7 @@ type fakeAgent struct {
 	asked        atomic.Int32
 	// hang makes every request wait for its deadline.
 	hang bool
+	resizing
 }
 
 func (f *fakeAgent) fail(ctx context.Context) error {
@@ -164,6 +165,7 @@ func healthyAgent() *fakeAgent {
 	}
 	addPolicy(f)
 	addServices(f)
+	addTables(f)
 	return f
 }
 
@@ -186,6 +188,7 @@ func sickAgent() *fakeAgent {
 	s.Conntrack.Problem = "collect: the iterator was refused: operation not permitted"
 	s.Services.Refused = []string{"port 53/UDP of default/large is not in force: it needs 5000 entries of table backend, 12 are free"}
 	s.Services.Problem = "write services: no such device"
+	fillTables(f)
 	s.Warnings = []string{"key enable-l7-proxy is ignored: Placid has no proxy"}
 	return f
 }

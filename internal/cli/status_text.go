@@ -56,6 +56,8 @@ func (v *statusView) summary(endpoints []state.Endpoint, verbose bool) {
 		v.devices()
 		v.programs()
 		v.maps()
+	} else {
+		v.fullMaps()
 	}
 	v.features(verbose)
 	v.warnings()
@@ -213,15 +215,6 @@ func (v *statusView) programs() {
 		g.add(p.Name, strconv.FormatUint(uint64(p.ID), 10), p.Tag, strconv.Itoa(p.Links))
 	}
 	v.line("Programs", "%d", len(v.Programs))
-	v.tableOr(true, g, nil)
-}
-
-func (v *statusView) maps() {
-	g := newGrid("Name", "Size", "Entries", "Fill")
-	for _, m := range v.Maps {
-		g.add(m.Name, strconv.FormatUint(uint64(m.MaxEntries), 10), strconv.FormatUint(m.Entries, 10), fill(m.Type, m.Entries, m.MaxEntries))
-	}
-	v.line("BPF Maps", "dynamic sizing: off")
 	v.tableOr(true, g, nil)
 }
 

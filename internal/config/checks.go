@@ -38,6 +38,7 @@ func checks() []check {
 		{[]string{"agent-health-port", "prometheus-serve-addr"}, agentPorts},
 		{[]string{"operator-api-serve-addr", "operator-prometheus-serve-addr"}, operatorPorts},
 		{[]string{"bpf-lb-sock", "kube-proxy-replacement"}, socketsAlone},
+		{[]string{"bpf-nat-global-max", "bpf-ct-global-tcp-max", "bpf-ct-global-any-max", "bpf-map-dynamic-size-ratio"}, sizesConflict},
 		{[]string{"enable-ip-masq-agent", "enable-ipv4-masquerade", "enable-ipv6-masquerade"}, idleMasqAgent},
 		{[]string{"ipv4-native-routing-cidr", "enable-ipv4-masquerade", "routing-mode", "ipam"}, func(c Config, _ func(string) bool) string {
 			return unboundedMasquerade(c, familyIPv4, c.EnableIPv4 && c.EnableIPv4Masquerade)

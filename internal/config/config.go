@@ -50,7 +50,7 @@ type Config struct {
 	BPFRoot              string   `key:"bpf-root" default:"/sys/fs/bpf" format:"path" doc:"mount point of the BPF file system"`
 	CgroupRoot           string   `key:"cgroup-root" default:"" format:"path" doc:"cgroup2 hierarchy of the node, or the part of it whose processes and pods have Services translated at their sockets; empty takes the one that the node's first process has mounted, and so does Cilium's /run/cilium/cgroupv2 where that is not mounted"`
 
-	// Services. NodePortRange holds both ends; see also ServiceMaps.
+	// Services. NodePortRange holds both ends.
 	KubeProxyReplacement  bool           `key:"kube-proxy-replacement" default:"true" doc:"serve Services in place of kube-proxy: cluster, external and load balancer addresses, node ports and host ports; false serves none of them and leaves all to kube-proxy"`
 	LBAlgorithm           string         `key:"bpf-lb-algorithm" default:"random" oneof:"random maglev" doc:"how a backend is chosen for a new flow from outside the cluster; clients inside always get a random one"`
 	LBAlgorithmAnnotation bool           `key:"bpf-lb-algorithm-annotation" default:"false" doc:"let a Service choose its algorithm with the annotation service.cilium.io/lb-algorithm"`
@@ -68,13 +68,13 @@ type Config struct {
 	ServiceNoBackend      string         `key:"service-no-backend-response" default:"reject" oneof:"reject drop" doc:"what a client gets from a Service without backends: an answer that nobody is there (reject) or nothing (drop)"`
 	ServiceTopology       bool           `key:"enable-service-topology" default:"false" doc:"prefer backends that EndpointSlices hint at for this node or its zone"`
 	HealthCheckNodePort   bool           `key:"enable-health-check-nodeport" default:"true" doc:"serve healthCheckNodePort of Services, for load balancers outside"`
-	LBMapMax              int            `key:"bpf-lb-map-max" default:"65536" min:"1" max:"16777216" doc:"entries of each table of Services that has no size of its own"`
-	LBServiceMapMax       int            `key:"bpf-lb-service-map-max" default:"0" unset:"0" min:"1" max:"16777216" doc:"entries of the table of frontends: addresses and ports where Services are reached; 0 takes bpf-lb-map-max"`
-	LBBackendMapMax       int            `key:"bpf-lb-service-backend-map-max" default:"0" unset:"0" min:"1" max:"16777216" doc:"entries of the table of backends: one for each backend of each Service port, and one more with session affinity; 0 takes bpf-lb-map-max"`
-	LBAffinityMapMax      int            `key:"bpf-lb-affinity-map-max" default:"0" unset:"0" min:"1" max:"16777216" doc:"entries of the table of clients with session affinity; 0 takes bpf-lb-map-max"`
-	LBSourceRangeMapMax   int            `key:"bpf-lb-source-range-map-max" default:"0" unset:"0" min:"1" max:"16777216" doc:"entries of the table of loadBalancerSourceRanges; 0 takes bpf-lb-map-max"`
-	LBMaglevMapMax        int            `key:"bpf-lb-maglev-map-max" default:"0" unset:"0" min:"1" max:"16777216" doc:"how many Service ports can have a Maglev table; 0 takes bpf-lb-map-max"`
-	SockRevMapMax         int            `key:"bpf-sock-rev-map-max" default:"0" unset:"0" min:"1024" max:"16777216" doc:"entries of the table of sockets that talk to a backend; 0 takes 65536 in this version"`
+	LBMapMax              int            `key:"bpf-lb-map-max" default:"65536" min:"1" max:"16777216" live:"true" doc:"entries of each table of Services that has no size of its own; 65536 counts as not set, so that these tables follow bpf-map-autosize"`
+	LBServiceMapMax       int            `key:"bpf-lb-service-map-max" default:"0" unset:"0" min:"1" max:"16777216" live:"true" doc:"entries of the table of frontends: addresses and ports where Services are reached; 0 takes bpf-lb-map-max"`
+	LBBackendMapMax       int            `key:"bpf-lb-service-backend-map-max" default:"0" unset:"0" min:"1" max:"16777216" live:"true" doc:"entries of the table of backends: one for each backend of each Service port, and one more with session affinity; 0 takes bpf-lb-map-max"`
+	LBAffinityMapMax      int            `key:"bpf-lb-affinity-map-max" default:"0" unset:"0" min:"1" max:"16777216" live:"true" doc:"entries of the table of clients with session affinity; 0 takes bpf-lb-map-max"`
+	LBSourceRangeMapMax   int            `key:"bpf-lb-source-range-map-max" default:"0" unset:"0" min:"1" max:"16777216" live:"true" doc:"entries of the table of loadBalancerSourceRanges; 0 takes bpf-lb-map-max"`
+	LBMaglevMapMax        int            `key:"bpf-lb-maglev-map-max" default:"0" unset:"0" min:"1" max:"16777216" live:"true" doc:"how many Service ports can have a Maglev table; 0 takes bpf-lb-map-max"`
+	SockRevMapMax         int            `key:"bpf-sock-rev-map-max" default:"0" unset:"0" min:"1024" max:"16777216" live:"true" doc:"entries of the table of sockets that talk to a backend; 0 follows bpf-map-dynamic-size-ratio"`
 
 	// Masquerading. See also NativeCIDRs and MasqueradeExclusions.
 	EnableIPv4Masquerade  bool         `key:"enable-ipv4-masquerade" default:"true" doc:"what pods send out of the native routing range over IPv4 gets the node's address"`
@@ -101,10 +101,11 @@ type Config struct {
 	EnablePolicy           string        `key:"enable-policy" default:"default" oneof:"default always never" doc:"which pods are isolated: those that a policy selects (default), all (always) or none (never)"`
 	EnableK8sNetworkPolicy bool          `key:"enable-k8s-networkpolicy" default:"true" doc:"enforce Kubernetes NetworkPolicies"`
 	PolicyAuditMode        bool          `key:"policy-audit-mode" default:"false" live:"true" doc:"let through what policy would drop, and count it"`
-	PolicyMapMax           int           `key:"bpf-policy-map-max" default:"1048576" min:"256" max:"16777216" doc:"entries of the policy table, which all pods of the node share (Cilium has one for each pod)"`
-	CTGlobalTCPMax         int           `key:"bpf-ct-global-tcp-max" default:"0" unset:"0" min:"1024" max:"16777216" doc:"entries of the TCP conntrack table; 0 takes 131072 in this version"`
-	CTGlobalAnyMax         int           `key:"bpf-ct-global-any-max" default:"0" unset:"0" min:"1024" max:"16777216" doc:"entries of the non-TCP conntrack table; 0 takes 65536 in this version"`
-	CTEmbryonicMax         int           `key:"bpf-ct-embryonic-max" default:"65536" min:"1024" max:"16777216" doc:"entries of the table of flows that are half open or one way so far"`
+	PolicyMapMax           int           `key:"bpf-policy-map-max" default:"1048576" min:"256" max:"16777216" live:"true" doc:"entries of the policy table, which all pods of the node share (Cilium has one for each pod); 1048576, and 16384, which is Cilium's default for one pod, count as not set: the table follows bpf-map-autosize then"`
+	CTGlobalTCPMax         int           `key:"bpf-ct-global-tcp-max" default:"0" unset:"0" min:"1024" max:"16777216" live:"true" doc:"entries of the TCP conntrack table; 0 follows bpf-map-dynamic-size-ratio"`
+	CTGlobalAnyMax         int           `key:"bpf-ct-global-any-max" default:"0" unset:"0" min:"1024" max:"16777216" live:"true" doc:"entries of the non-TCP conntrack table; 0 follows bpf-map-dynamic-size-ratio"`
+	NATGlobalMax           int           `key:"bpf-nat-global-max" default:"0" unset:"0" min:"1024" max:"16777216" live:"true" doc:"checked as Cilium does: at most the entries of both conntrack tables. There is no NAT table: a flow that is translated has two entries in its conntrack table"`
+	CTEmbryonicMax         int           `key:"bpf-ct-embryonic-max" default:"65536" min:"1024" max:"16777216" live:"true" doc:"entries of the table of flows that are half open or one way so far; 65536 counts as not set, so that the table follows bpf-map-autosize"`
 	CTTimeoutRegularAny    time.Duration `key:"bpf-ct-timeout-regular-any" default:"60s" min:"1s" max:"720h" live:"true" doc:"lifetime of idle non-TCP flows"`
 	CTTimeoutRegularTCP    time.Duration `key:"bpf-ct-timeout-regular-tcp" default:"8000s" min:"1s" max:"720h" live:"true" doc:"lifetime of idle established TCP flows"`
 	CTTimeoutRegularFin    time.Duration `key:"bpf-ct-timeout-regular-tcp-fin" default:"10s" min:"1s" max:"720h" live:"true" doc:"lifetime of closing TCP flows"`
@@ -127,6 +128,8 @@ type Config struct {
 	OperatorPrometheusAddr string `key:"operator-prometheus-serve-addr" default:":9963" empty:"ok" format:"address" doc:"address of the operator's metrics; empty switches them off"`
 	OperatorHealthAddr     string `key:"operator-api-serve-addr" default:"127.0.0.1:9234" format:"address" doc:"address of the operator's /healthz and /readyz"`
 
-	// Known keys of parts that come later: checked, carried, not used yet.
-	MapDynamicSizeRatio float64 `key:"bpf-map-dynamic-size-ratio" default:"0.0025" min:"0" max:"1" later:"sizes that follow the memory" doc:"share of the node's memory that the large tables get"`
+	// Sizes of tables. See also Config.SizeInput.
+	MapDynamicSizeRatio float64 `key:"bpf-map-dynamic-size-ratio" default:"0.0025" min:"0" max:"1" live:"true" doc:"share of the node's memory that the tables of flows and sockets get, as Cilium counts it; 0 takes their default sizes. A table whose size is set has that size"`
+	MapAutosize         bool    `key:"bpf-map-autosize" default:"true" live:"true" doc:"give tables whose size is not set another one while they are used, as they fill and empty"`
+	MapMemoryBudget     Bytes   `key:"bpf-map-memory-budget" default:"0" live:"true" doc:"memory that all tables together may take while bpf-map-autosize is on, entries that move included; 0 takes a 64th of the node's, at least 128MiB, at most 1GiB, and at least twice what the tables take at first"`
 }

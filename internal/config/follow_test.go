@@ -84,7 +84,8 @@ func TestChanges(t *testing.T) {
 		{"--mtu=1400 --devices=a,b --bpf-ct-timeout-regular-tcp=8000s", "", ""},
 		{"--mtu=1400 --devices=a,b --bpf-ct-timeout-regular-tcp=2h13m20s", "", ""},
 		{"--mtu=1400 --devices=a,b --bpf-ct-timeout-regular-tcp=1h --policy-audit-mode", "bpf-ct-timeout-regular-tcp policy-audit-mode", ""},
-		{"--mtu=1400 --devices=a,b --bpf-nat-global-max=4096 --bpf-map-dynamic-size-ratio=0.003", "", ""}, // no effect
+		{"--mtu=1400 --devices=a,b --bpf-nat-global-max=4096 --bpf-map-dynamic-size-ratio=0.003", "bpf-map-dynamic-size-ratio bpf-nat-global-max", ""},
+		{"--mtu=1400 --devices=a,b --bpf-map-memory-budget=268435456 --bpf-lb-map-max=65536", "bpf-map-memory-budget", ""},
 		{"--mtu=1400 --devices=a,b --node-port-range=30000,32767 --bpf-lb-maglev-table-size=16381", "", ""},
 		{"--mtu=1400 --devices=a,b --node-port-range=30000-32000 --bpf-ct-timeout-service-tcp=1h", "bpf-ct-timeout-service-tcp", "node-port-range"},
 		{
@@ -288,8 +289,12 @@ func TestChecksDoNotMixLiveKeys(t *testing.T) {
 		}
 	}
 	if want := []string{
+		"bpf-ct-embryonic-max", "bpf-ct-global-any-max", "bpf-ct-global-tcp-max",
 		"bpf-ct-timeout-regular-any", "bpf-ct-timeout-regular-tcp", "bpf-ct-timeout-regular-tcp-fin", "bpf-ct-timeout-regular-tcp-syn",
 		"bpf-ct-timeout-service-any", "bpf-ct-timeout-service-tcp",
+		"bpf-lb-affinity-map-max", "bpf-lb-maglev-map-max", "bpf-lb-map-max", "bpf-lb-service-backend-map-max", "bpf-lb-service-map-max",
+		"bpf-lb-source-range-map-max", "bpf-map-autosize", "bpf-map-dynamic-size-ratio", "bpf-map-memory-budget", "bpf-nat-global-max",
+		"bpf-policy-map-max", "bpf-sock-rev-map-max",
 		"conntrack-gc-interval", "conntrack-gc-max-interval", "policy-audit-mode",
 	}; !slices.Equal(live, want) {
 		t.Errorf("live keys are %q", live)

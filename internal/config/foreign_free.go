@@ -41,7 +41,7 @@ func freeForeignKeys() []foreignGroup {
 		// Tables.
 		{nil, "flows are always tracked, without counting their packets", `bpf-conntrack-accounting disable-conntrack`},
 		{nil, "translations are part of conntrack entries: there are no NAT and neighbour tables", `
-			bpf-nat-global-max bpf-neigh-global-max bpf-lb-rev-nat-map-max
+			bpf-neigh-global-max bpf-lb-rev-nat-map-max
 			nat-map-stats-interval nat-map-stats-entries`},
 		{nil, "policy entries have no counters of their own", `bpf-policy-stats-map-max policy-accounting`},
 		{nil, "every table is compared with what it should hold at each reconcile-interval", `

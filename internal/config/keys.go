@@ -20,6 +20,7 @@ const (
 	typeCIDR     = "cidr"
 	typeCIDRs    = "cidrs"
 	typePorts    = "ports"
+	typeBytes    = "bytes"
 )
 
 // liveDoc ends the sentence about a key that is followed without a restart.
@@ -29,8 +30,8 @@ const liveDoc = "; a change takes effect without a restart"
 type Key struct {
 	// Name is the key as it is written in a ConfigMap and, after "--", as a flag.
 	Name string
-	// Type is one of bool, int, float, duration, string, strings, cidr, cidrs and
-	// ports (a range).
+	// Type is one of bool, int, float, duration, string, strings, cidr, cidrs, ports
+	// (a range) and bytes (a size of memory).
 	Type string
 	// Default is the default as text, not in canonical form.
 	Default string
@@ -108,6 +109,8 @@ func typeName(t reflect.Type) string {
 		return typeCIDRs
 	case reflect.TypeFor[PortRange]():
 		return typePorts
+	case reflect.TypeFor[Bytes]():
+		return typeBytes
 	}
 	return ""
 }
@@ -145,6 +148,8 @@ func (k Key) allowedValue() string {
 		return "a list separated by commas or spaces, each " + k.cidrText()
 	case typePorts:
 		return "two ports from 1 to 65535 such as 30000-32767, the first not above the last"
+	case typeBytes:
+		return "a size in bytes such as 256MiB, or 0"
 	}
 	return formatOf(k.Format).allowed
 }

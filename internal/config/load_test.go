@@ -168,13 +168,13 @@ func TestWarnings(t *testing.T) {
 	l, err := Load(Sources{
 		Dir: dirWith(t, map[string]string{"bpf-lb-sock": "true", "enable-l7-proxy": "false", "enable-policy": "always", "tunnel-protocol": "vxlan"}),
 		Env: []string{"CILIUM_K8S_NAMESPACE=kube-system", "CILIUM_PREALLOCATE_BPF_MAPS=true", "HOME=/root", "PLACIDX=1"},
-		Flags: flagsWith(t, "--enable-hubble", "--enable-tcx=false", "--bpf-ct-timeout-regular-tcp=1h", "--bpf-nat-global-max=4096",
+		Flags: flagsWith(t, "--enable-hubble", "--enable-tcx=false", "--bpf-ct-timeout-regular-tcp=1h", "--bpf-neigh-global-max=4096",
 			"--bpf-map-dynamic-size-ratio=0.003", "--ipv4-native-routing-cidr=10.0.0.0/8", "--bpf-lb-sock=false"),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !slices.IsSorted(l.Warnings) || len(l.Warnings) != 8 {
+	if !slices.IsSorted(l.Warnings) || len(l.Warnings) != 7 {
 		t.Fatalf("%d warnings:\n%s", len(l.Warnings), strings.Join(l.Warnings, "\n"))
 	}
 	all := strings.Join(l.Warnings, "\n")
@@ -185,8 +185,7 @@ func TestWarnings(t *testing.T) {
 		`preallocate-bpf-maps="true" (env CILIUM_PREALLOCATE_BPF_MAPS): accepted but not used`,
 		`enable-hubble="true" (flag --enable-hubble)`,
 		`enable-tcx="false"`,
-		`bpf-nat-global-max="4096" (flag --bpf-nat-global-max): accepted but not used: translations are part of conntrack entries`,
-		`bpf-map-dynamic-size-ratio="0.003" (flag --bpf-map-dynamic-size-ratio): accepted but has no effect in this version: needs sizes that follow the memory`,
+		`bpf-neigh-global-max="4096" (flag --bpf-neigh-global-max): accepted but not used: translations are part of conntrack entries`,
 	} {
 		if !strings.Contains(all, want) {
 			t.Errorf("no warning %q in:\n%s", want, all)

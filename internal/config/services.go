@@ -1,7 +1,6 @@
 package config
 
 import (
-	"cmp"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -39,28 +38,6 @@ func parsePorts(text string) (PortRange, error) {
 		return PortRange{}, errors.New("has its first port above its last")
 	}
 	return r, nil
-}
-
-// ServiceMaps are the entries of the tables of Services.
-type ServiceMaps struct {
-	Service, Backend, Affinity, SourceRange, Maglev, SockRev int
-}
-
-// defaultSockRevMax is how many sockets are remembered unless bpf-sock-rev-map-max
-// says otherwise.
-const defaultSockRevMax = 65536
-
-// ServiceMaps gives the sizes with their defaults filled in: a table without one of
-// its own takes bpf-lb-map-max.
-func (c Config) ServiceMaps() ServiceMaps {
-	return ServiceMaps{
-		Service:     cmp.Or(c.LBServiceMapMax, c.LBMapMax),
-		Backend:     cmp.Or(c.LBBackendMapMax, c.LBMapMax),
-		Affinity:    cmp.Or(c.LBAffinityMapMax, c.LBMapMax),
-		SourceRange: cmp.Or(c.LBSourceRangeMapMax, c.LBMapMax),
-		Maglev:      cmp.Or(c.LBMaglevMapMax, c.LBMapMax),
-		SockRev:     cmp.Or(c.SockRevMapMax, defaultSockRevMax),
-	}
 }
 
 // MaglevSeed gives the bytes of bpf-lb-maglev-hash-seed.

@@ -9,26 +9,6 @@ import (
 	"testing"
 )
 
-func TestServiceMaps(t *testing.T) {
-	for _, tc := range []struct {
-		flags string
-		want  ServiceMaps
-	}{
-		{"", ServiceMaps{65536, 65536, 65536, 65536, 65536, 65536}},
-		{"--bpf-lb-map-max=1000", ServiceMaps{1000, 1000, 1000, 1000, 1000, 65536}},
-		{
-			"--bpf-lb-map-max=1000 --bpf-lb-service-map-max=1 --bpf-lb-service-backend-map-max=2 --bpf-lb-affinity-map-max=3 " +
-				"--bpf-lb-source-range-map-max=4 --bpf-lb-maglev-map-max=5 --bpf-sock-rev-map-max=2000",
-			ServiceMaps{1, 2, 3, 4, 5, 2000},
-		},
-	} {
-		l := mustLoad(t, Sources{Flags: flagsWith(t, strings.Fields(tc.flags)...)})
-		if got := l.Config.ServiceMaps(); got != tc.want {
-			t.Errorf("%s: %+v, want %+v", tc.flags, got, tc.want)
-		}
-	}
-}
-
 func TestMaglevSeed(t *testing.T) {
 	l := mustLoad(t, Sources{Flags: flagsWith(t, "--bpf-lb-maglev-hash-seed=AAECAwQFBgcICQoL")})
 	if got := l.Config.MaglevSeed(); got != [12]byte{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11} {

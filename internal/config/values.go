@@ -54,6 +54,8 @@ func (k Key) parse(text string) (any, error) {
 		return parseList(text, k.parseCIDR)
 	case typePorts:
 		return parsePorts(text)
+	case typeBytes:
+		return parseBytes(text)
 	}
 	return nil, fmt.Errorf("has the unknown type %q", k.Type)
 }

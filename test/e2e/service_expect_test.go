@@ -31,7 +31,8 @@ func (s *served) expect(c caller, d door, f family, led string, nodes []host) ou
 	if outside && d.balancer && s.refuses {
 		return outcome{silent: true}
 	}
-	local := s.nearby || outside && s.externalLocal || !outside && d.cluster && s.internalLocal
+	// At another node's port it comes from outside that node.
+	local := s.nearby || (outside || d.node != "" && d.node != c.node) && s.externalLocal || !outside && d.cluster && s.internalLocal
 	reached := slices.DeleteFunc(slices.Clone(s.backends), func(b backend) bool { return local && b.node != by })
 	switch {
 	case len(s.backends) == 0:

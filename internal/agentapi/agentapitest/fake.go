@@ -45,14 +45,16 @@ type Service struct {
 	TraceResult      agentapi.TraceResult
 	ServicesResult   []agentapi.ServiceInfo
 	LBResult         agentapi.LBTables
+	TablesResult     agentapi.Tables
+	ResizeResult     agentapi.TableMove
 
 	mu    sync.Mutex
 	calls []Call
 }
 
 // Call is one call that reached the Service. Request is a CNIRequest, a
-// GCRequest, a CTFilter, a TopRequest, a TraceRequest, the name of a map, pod or
-// service, or nil.
+// GCRequest, a CTFilter, a TopRequest, a TraceRequest, a ResizeRequest, the name of
+// a map, pod or service, or nil.
 type Call struct {
 	Method  string
 	Request any

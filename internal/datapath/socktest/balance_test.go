@@ -203,14 +203,27 @@ func checkCalls(t *testing.T, w *world, to netip.AddrPort, want error) {
 	}
 }
 
-// Where others serve, the client is not served here, and nothing leaves the node.
-func testSilentWhereOthersServe(t *testing.T, w *world) {
+// Where others serve, the client gets no answer here.
+func testSilentWhereOthersServe(t *testing.T, w *world) { testNotServed(t, w, unix.ENETUNREACH) }
+
+// Packets of a pod are dropped on their way, what the node itself sends is not: it
+// does not get that far.
+func TestNodeIsNotServed(t *testing.T) {
+	w := newNode(t)
+	cfg := rejecting()
+	cfg.HostNetns = netnsCookie(t, w.ns)
+	w.start(t, cfg)
+	testNotServed(t, w, unix.EHOSTUNREACH)
+}
+
+func testNotServed(t *testing.T, w *world, want error) {
+	t.Helper()
 	for _, v6 := range []bool{false, true} {
 		to := w.newVIP(v6)
 		for _, p := range protos() {
 			w.serve(t, to, p.number, silent)
 		}
-		checkCalls(t, w, to, unix.EHOSTUNREACH)
+		checkCalls(t, w, to, want)
 	}
 }
 
