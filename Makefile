@@ -68,7 +68,7 @@ lab: ## start a two-node Kubernetes with Placid, and leave it up; root
 lab-down: ## end the lab
 	$(LAB) down
 
-conformance: ## run upstream's NetworkPolicy suites, native and tunnel, for hours; root
+conformance: ## run upstream's suites of services and policy, native and tunnel, for hours; root
 	test/conformance/run
 
 bench: build ## measure, and print the tables of docs/benchmarks.md; root

@@ -63,9 +63,17 @@ image_build_pause() {
 }
 
 image_build_agnhost() {
-  local root tool applet kubernetes
-  kubernetes=$(cd "$LAB_SRC/k8s" && GOFLAGS=-mod=readonly GOWORK=off go list -m -f '{{.Dir}}' k8s.io/kubernetes)
+  local root
   root=$(mktemp -d "$LAB_IMAGES/agnhost.XXXXXX")
+  image_root_agnhost "$root"
+  image_pack "$root" "$LAB_IMAGES/agnhost.tar" /agnhost pause "$LAB_TEST_IMAGE"
+  rm -rf "$root"
+}
+
+# image_root_agnhost ROOT: fills the folder with what the test image has.
+image_root_agnhost() {
+  local root=$1 tool applet kubernetes
+  kubernetes=$(cd "$LAB_SRC/k8s" && GOFLAGS=-mod=readonly GOWORK=off go list -m -f '{{.Dir}}' k8s.io/kubernetes)
   mkdir -p "$root"/{bin,sbin,usr/bin,usr/sbin,tmp,etc,uploads,proc,sys,dev,run,var/run}
   chmod 1777 "$root/tmp"
   cp -L "$(command -v busybox)" "$root/bin/busybox"
@@ -81,10 +89,6 @@ image_build_agnhost() {
   printf '%s\n' root:x:0: nogroup:x:65534: tcpdump:x:65533: >"$root/etc/group"
   cp "$LAB_BIN/agnhost" "$root/agnhost"
   cp "$kubernetes"/test/images/agnhost/porter/localhost.{crt,key} "$root/"
-  # The second name is the one that the upstream test suites ask for.
-  image_pack "$root" "$LAB_IMAGES/agnhost.tar" /agnhost pause \
-    "$LAB_TEST_IMAGE" "localhost/e2e/agnhost:$(cat "$kubernetes/test/images/agnhost/VERSION")"
-  rm -rf "$root"
 }
 
 # images_ensure: builds the images that $LAB_IMAGES lacks.

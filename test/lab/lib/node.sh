@@ -40,7 +40,7 @@ node_prepare() {
 
 # node_start NODE: namespaces, network, containerd, images.
 node_start() {
-  local node=$1 directory=$LAB_STATE/nodes/$1 image
+  local node=$1 directory=$LAB_STATE/nodes/$1 image images
   cgroups_create "$node"
   (
     cgroups_join "$node"
@@ -54,7 +54,9 @@ node_start() {
   node_containerd_config >"$directory/containerd.toml"
   node_background "$node" containerd containerd -c /opt/placid-lab/node/containerd.toml
   wait_for 30 node_enter "$node" ctr version || die "containerd of $node does not answer: see $LAB_STATE/log/$node/containerd.log"
-  for image in "$LAB_IMAGES"/*.tar "$LAB_STATE"/placid/*.tar; do
+  images=("$LAB_IMAGES"/*.tar "$LAB_STATE"/placid/*.tar)
+  [[ $LAB_DNS == no ]] || images+=("$(dns_folder)/coredns.tar")
+  for image in "${images[@]}"; do
     [[ ! -e $image ]] || node_import "$node" "$image"
   done
 }
@@ -74,6 +76,14 @@ node_find() {
 node_import() {
   node_enter "$1" ctr -n k8s.io images import --local - <"$2" >>"$LAB_STATE/log/$1/images.log" 2>&1 ||
     die "import ${2##*/} on $1: $(tail -n 3 "$LAB_STATE/log/$1/images.log")"
+}
+
+# lab_import ARCHIVE: gives an image to every node.
+lab_import() {
+  local node
+  while read -r node; do
+    node_import "$node" "$1"
+  done < <(node_names)
 }
 
 node_containerd_config() {
@@ -106,7 +116,7 @@ failCgroupV1: false
 failSwapOn: false
 oomScoreAdj: 0
 containerRuntimeEndpoint: unix:///run/containerd/containerd.sock
-clusterDNS: [10.96.0.10]
+clusterDNS: [10.96.0.10, "fd00:96::a"]
 clusterDomain: cluster.local
 resolvConf: /etc/resolv.conf
 featureGates: {KubeletInUserNamespace: true}

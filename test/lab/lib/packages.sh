@@ -6,8 +6,8 @@ readonly LAB_PACKAGES=(
   libseccomp-dev pkg-config libc6-dev
   # to make the namespaces, identities and routes
   iproute2 openssl procps util-linux
-  # what the test image is made of
-  bash busybox-static curl iperf3 iputils-ping netcat-openbsd tcpdump
+  # what the test images are made of
+  bash bind9-dnsutils busybox-static curl iperf3 iputils-ping netcat-openbsd tcpdump wget
 )
 
 # packages_missing: the names of those that are not installed.

@@ -21,14 +21,6 @@ placid_build() {
   rm -rf "$root"
 }
 
-# placid_import VERSION: gives the image to every node.
-placid_import() {
-  local node
-  while read -r node; do
-    node_import "$node" "$LAB_STATE/placid/$1.tar"
-  done < <(node_names)
-}
-
 # json_string VALUE
 json_string() {
   local value=${1//\\/\\\\}

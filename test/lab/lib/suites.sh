@@ -1,14 +1,24 @@
 # shellcheck shell=bash
 # Builds the upstream test suites: Kubernetes' own specs of the network with the
-# program that runs them, and cyclonus. They take longer to build than all of the
-# lab, which does not need them: `lab build conformance` asks for them.
+# program that runs them, and cyclonus; and the images that the specs ask for. They
+# take longer to build than all of the lab, which does not need them: `lab build
+# conformance` asks for them.
 
 # NAME MODULE PACKAGE of each program. A name in .test is the test of a package.
 readonly LAB_SUITES=(
   "cyclonus cyclonus github.com/mattfenwick/cyclonus/cmd/cyclonus"
   "ginkgo upstream github.com/onsi/ginkgo/v2/ginkgo"
   "e2e.test upstream ."
+  "regression-issue-74839 upstream k8s.io/kubernetes/test/images/regression-issue-74839"
 )
+
+# The registry of the images that the specs ask for.
+readonly LAB_SUITES_REGISTRY=localhost/e2e
+# The images that the test image is enough for, and what the specs do with them:
+# the busybox of a shell, an nginx that nobody connects to, a pause.
+readonly LAB_SUITES_NAMES=(agnhost busybox glibc-dns-testing nginx pause)
+# Programs that they call besides those of the test image.
+readonly LAB_SUITES_TOOLS=(dig wget)
 
 # suites_key: changes with everything that the suites are made of.
 suites_key() {
@@ -16,7 +26,7 @@ suites_key() {
   for module in upstream cyclonus; do
     files+=("$LAB_SRC/$module/go.mod" "$LAB_SRC/$module/go.sum")
   done
-  { go version && cat "${files[@]}"; } | sha256sum | cut -c 1-12
+  { go version && images_key && dns_folder && cat "${files[@]}"; } | sha256sum | cut -c 1-12
 }
 
 suites_folder() {
@@ -54,11 +64,49 @@ suites_build_test() {
   mv "$output.part" "$output"
 }
 
+# suites_versions NAME: the versions of an image that the specs ask for.
+suites_versions() {
+  local kubernetes
+  kubernetes=$(cd "$LAB_SRC/upstream" && GOFLAGS=-mod=readonly GOWORK=off go list -m -f '{{.Dir}}' k8s.io/kubernetes)
+  sed -nE "s/.*Config\{list\.(PromoterE2e|Gc)Registry, \"$1\", \"(.*)\"\}/\2/p" "$kubernetes/test/utils/image/manifest.go"
+}
+
+# suites_image_test FOLDER: the test image with more programs, under the names of
+# the images that the specs ask for. Upstream's has CoreDNS too.
+suites_image_test() {
+  local root tool name version names=()
+  root=$(mktemp -d "$1/root.XXXXXX")
+  image_root_agnhost "$root"
+  for tool in "${LAB_SUITES_TOOLS[@]}"; do
+    image_copy_program "$root" "$(command -v "$tool")" "$tool"
+  done
+  # As the wget of busybox, which ends with a signal when it is linked statically.
+  echo 'tries = 1' >"$root/etc/wgetrc"
+  ln "$(dns_folder)/coredns" "$root/coredns"
+  for name in "${LAB_SUITES_NAMES[@]}"; do
+    for version in $(suites_versions "$name"); do
+      names+=("$LAB_SUITES_REGISTRY/$name:$version")
+    done
+  done
+  image_pack "$root" "$1/test.tar" /agnhost pause "${names[@]}"
+  rm -rf "$root"
+}
+
+# suites_image_regression FOLDER: a server that sends what a client must not see.
+suites_image_regression() {
+  local root name=regression-issue-74839
+  root=$(mktemp -d "$1/root.XXXXXX")
+  ln "$1/$name" "$root/$name"
+  image_pack "$root" "$1/regression.tar" "/$name" '' "$LAB_SUITES_REGISTRY/$name:$(suites_versions "$name")"
+  rm -rf "$root"
+}
+
 # suites_ensure: builds the suites that the cache lacks. One process at a time; a
 # second one waits and then finds the work done.
 suites_ensure() {
   local folder row name module package rows log
   suites_check_version
+  dns_ensure
   folder=$(suites_folder)
   mkdir -p "$folder"
   exec 9>"$folder/.lock"
@@ -71,6 +119,10 @@ suites_ensure() {
       *.test) step "build $name" "$log" suites_build_test "$module" "$package" "$folder/$name" ;;
       *) step "build $name" "$log" build_binary "$name" "$module" "$package" "$folder/$name" ;;
     esac
+  done
+  for name in test regression; do
+    [[ -s $folder/$name.tar ]] ||
+      step "image $name" "$LAB_CACHE/log/image-$name.log" "suites_image_$name" "$folder"
   done
   exec 9>&-
 }

@@ -1,6 +1,6 @@
 // Package upstream builds Kubernetes' own end-to-end specs of the network into
 // one program, e2e.test. The specs are upstream's, untouched; what is here is
-// their entry point, and a way to run them where there are no services.
+// their entry point.
 package upstream
 
 import (
@@ -28,16 +28,10 @@ func TestMain(m *testing.M) {
 	config.CopyFlags(config.Flags, flag.CommandLine)
 	framework.RegisterCommonFlags(flag.CommandLine)
 	framework.RegisterClusterFlags(flag.CommandLine)
-	podAddresses := flag.Bool("pod-addresses", false,
-		"let specs that make a service for a pod reach the pod at its own address")
 	flag.Parse()
 	if flag.NArg() > 0 {
 		fmt.Fprintln(os.Stderr, "e2e.test: unknown arguments:", flag.Args())
 		os.Exit(2)
-	}
-	if *podAddresses {
-		// The specs, which make the frameworks, are built later, by RunE2ETests.
-		framework.NewFrameworkExtensions = append(framework.NewFrameworkExtensions, usePodAddresses)
 	}
 	testfiles.AddFileSource(testingmanifests.GetE2ETestingManifestsFS())
 	framework.AfterReadingAllFlags(&framework.TestContext)
