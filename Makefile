@@ -60,7 +60,7 @@ demo: ## show Placid at work in a two-node Kubernetes, then take it away; root
 	test/lab/demo
 
 lab-build: ## build what the lab runs, unless it is in the cache
-	$(LAB) build
+	$(LAB) build specs
 
 lab: ## start a two-node Kubernetes with Placid, and leave it up; root
 	$(LAB) up --version $(VERSION)

@@ -142,6 +142,13 @@ func (l *lab) testUnderLoad(t *testing.T, c *serviceCast) {
 			l.waitPodCount(t, s, fewBackends)
 		})
 	})
+	l.run(t, "every table resized, with a kill -9 of both agents", func(t *testing.T) {
+		l.underLoad(t, c, s, func(t *testing.T) {
+			l.resizeTables(t, double)
+			l.killAgents(t)
+			l.resizeTables(t, halve)
+		})
+	})
 	l.run(t, "rolling restart of both agents", func(t *testing.T) {
 		l.underLoad(t, c, s, func(t *testing.T) {
 			l.kubectl(t, "-n", systemNamespace, "rollout", "restart", "daemonset/placid-agent")
