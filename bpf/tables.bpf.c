@@ -312,13 +312,24 @@ __noinline int settle(__u32 walk)
 	return 0;
 }
 
-/* Mark an entry of an old table dead, if it was not used since its state was judged: it does not
- * move. One that moved is no longer there. */
-static __always_inline void mark_dead(const struct ct_key *key, struct ct_entry *e, __u64 state)
+/*
+ * Mark an entry of an old table dead if it is to go, so that it does not move. One
+ * that moved is no longer there. A packet may change it, but not always just now.
+ */
+static __always_inline void mark_dead(const struct ct_key *key, struct ct_entry *e, __u32 walk)
 {
-	if (!(state & CT_TERMINAL) &&
-	    __sync_val_compare_and_swap(&e->state, state, state | CT_DEAD) == state)
-		totals.deleted[kind_of(key)]++;
+	__u64 state;
+	int tries;
+
+	for (tries = 0; tries < 4; tries++) {
+		state = ct_state(e);
+		if (state & CT_TERMINAL || !is_doomed(key, e, state, walk))
+			return;
+		if (__sync_val_compare_and_swap(&e->state, state, state | CT_DEAD) == state) {
+			totals.deleted[kind_of(key)]++;
+			return;
+		}
+	}
 }
 
 static __always_inline void write_when_due(struct seq_file *seq)
@@ -335,7 +346,6 @@ static __always_inline int walk(struct bpf_iter__bpf_map_elem *ctx, enum ct_walk
 {
 	const struct ct_key *key = ctx->key;
 	struct ct_entry *e = ctx->value;
-	__u64 state;
 	int i;
 
 	if (!key || !e) {
@@ -343,11 +353,9 @@ static __always_inline int walk(struct bpf_iter__bpf_map_elem *ctx, enum ct_walk
 			settle(kind);
 		return 0;
 	}
-	state = ct_state(e);
 	if (frozen) {
-		if (is_doomed(key, e, state, kind))
-			mark_dead(key, e, state);
-	} else if (is_doomed(key, e, state, kind)) {
+		mark_dead(key, e, kind);
+	} else if (is_doomed(key, e, ct_state(e), kind)) {
 		if (found - settled >= CANDIDATES)
 			settle(kind);
 		candidates[found++ % CANDIDATES] = *key;
