@@ -95,11 +95,8 @@ func (d *Datapath) Open() error {
 	if d.node.translation, err = openTranslation(d.node.cfg); err != nil {
 		return err
 	}
-	if d.loader, err = loader.Open(d.node.cfg.BPFRoot, d.node.constants(), d.node.cfg.Tables.sizes()); err != nil {
+	if err = d.openLoader(); err != nil {
 		return err
-	}
-	for _, problem := range d.loader.Problems() {
-		d.node.cfg.Log.Warn("a table begins empty", "error", problem)
 	}
 	if d.settings, err = openSettings(d.loader.Map(SettingsMap).Table.Map(), d.node.hz, d.node.cfg.Timeouts); err != nil {
 		return err
@@ -112,6 +109,17 @@ func (d *Datapath) Open() error {
 		return err
 	}
 	d.openSizes()
+	return nil
+}
+
+func (d *Datapath) openLoader() error {
+	var err error
+	if d.loader, err = loader.Open(d.node.cfg.BPFRoot, d.node.constants(), d.node.cfg.Tables.sizes()); err != nil {
+		return err
+	}
+	for _, problem := range d.loader.Problems() {
+		d.node.cfg.Log.Warn("a table begins empty", "error", problem)
+	}
 	return nil
 }
 

@@ -95,9 +95,9 @@ func (k kernelFlows) endFlows(ctx context.Context, backends []uint32) error {
 	var ended sockets.Ended
 	if k.sockets != nil {
 		err = k.sockets.EachTable(func(table *ebpf.Map) error {
-			n, err := sockets.End(ctx, table, k.namespaces(), backends)
+			n, endErr := sockets.End(ctx, table, k.namespaces(), backends)
 			ended.Sockets += n.Sockets
-			return err
+			return endErr
 		})
 	}
 	if errors.Is(err, sockets.ErrNotSupported) {

@@ -17,6 +17,7 @@ import (
 	"github.com/placid-net/placid/bench/internal/node"
 	"github.com/placid-net/placid/bench/internal/packets"
 	"github.com/placid-net/placid/bench/internal/report"
+	"github.com/placid-net/placid/bench/internal/resize"
 	"github.com/placid-net/placid/bench/internal/services"
 	"github.com/placid-net/placid/bench/internal/steps"
 	"github.com/placid-net/placid/bench/internal/tcp"
@@ -26,7 +27,7 @@ const usage = `usage: bench [-short] DOCUMENT SECTION...
 
 Measures each section, prints its tables, and writes them to DOCUMENT; with
 -short only as much as shows that it works, and writes nothing. Needs root.
-Sections: packets, gc, flood, tcp, steps, services, agent.`
+Sections: packets, gc, resize, flood, tcp, steps, services, agent.`
 
 // Arguments by which the program calls itself in another namespace or node.
 const (
@@ -38,6 +39,7 @@ const (
 	childClient  = "child-client"
 	childTrips   = "child-trips"
 	childGC      = "child-gc"
+	childResize  = "child-resize"
 	childFlood   = "child-flood"
 
 	childServices       = "child-services"
@@ -92,6 +94,11 @@ func tablesOf(ctx context.Context, section string, short bool) ([]report.Table, 
 			Args: []string{childGC}, Server: []string{childServer}, Client: []string{childTrips}, Short: short,
 		})
 		return gc.Tables(results), err
+	case "resize":
+		results, err := resize.Run(ctx, resize.Config{
+			Args: []string{childResize}, Server: []string{childServer}, Client: []string{childTrips}, Short: short,
+		})
+		return resize.Tables(results), err
 	case "flood":
 		results, err := flood.Run(ctx, short, childFlood)
 		return flood.Tables(results), err
@@ -133,6 +140,8 @@ func runChild(ctx context.Context, args []string) error {
 		return agent.Child(ctx, os.Stdin, os.Stdout, os.Stderr)
 	case childGC:
 		return gc.Child(ctx, os.Stdin, os.Stdout, log)
+	case childResize:
+		return resize.Child(ctx, os.Stdin, os.Stdout, log)
 	case childFlood:
 		return flood.Child(ctx, os.Stdin, os.Stdout, log)
 	case childServices:

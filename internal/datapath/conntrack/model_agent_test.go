@@ -253,10 +253,10 @@ func (m *model) moved(w *world) {
 // restarts is Resume, of the next agent.
 func (m *model) restarts(w *world) {
 	v := &w.mover
-	switch {
-	case w.slots[1] == nowhere:
+	switch w.slots[1] {
+	case nowhere:
 		v.at = moverIdle
-	case w.slots[1] == w.slots[0]:
+	case w.slots[0]:
 		v.at = moverClears
 	default:
 		v.at = moverLooks

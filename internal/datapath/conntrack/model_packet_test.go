@@ -23,7 +23,7 @@ type packetAt uint8
 
 const (
 	packetIdle packetAt = iota
-	// ct_lookup_in, ct_follow
+	// ct_lookup_in, ct_follow.
 	readCurrent
 	findCurrent
 	readOld
@@ -34,21 +34,21 @@ const (
 	findArrived
 	leaveOld
 	lookLeft
-	// ct_established, ct_continue, ct_set_flags, ct_set_flags_again
+	// ct_established, ct_continue, ct_set_flags, ct_set_flags_again.
 	judge
 	setFlag
 	setAgain
 	setAgainChecked
-	// ct_begin_again, ct_begin_moved
+	// ct_begin_again, ct_begin_moved.
 	beginAgain
 	writeNAT
 	setNAT
 	checkMoved
 	setNATMoved
-	// ct_begin
+	// ct_begin.
 	readToInsert
 	insertNew
-	// ct_promote
+	// ct_promote.
 	copyEntry
 	markPromotedOld
 	markPromoted

@@ -235,7 +235,8 @@ type scenario struct {
 	empty   bool  // there is no flow at first
 }
 
-// protocol is how the steps are done; each field that is set breaks it.
+// protocol is how the steps are done; each field that is set breaks it. What it
+// says is left out or done in another way is named in TestModelBites.
 type protocol struct {
 	noMark, copyThenMark, overwrite, deleteFromOld, orFlags, noRetry bool // moving, and setting flags
 	noGraceBefore, clearFirst, swapped, noDropBarrier                bool // the slots
@@ -256,7 +257,7 @@ func (m *model) first() world {
 		w.fact.birth = 1
 	}
 	w.fact.next = 1
-	for i, n := range m.scenario.packets {
+	for i, n := range m.packets {
 		w.packets[i].left = n
 	}
 	w.mover.left = m.moves
@@ -266,7 +267,7 @@ func (m *model) first() world {
 	return w
 }
 
-// step is one way on from a state.
+// transition is one way on from a state.
 type transition struct {
 	to   world
 	what string

@@ -122,7 +122,7 @@ func (c *Collector) EndMove(ctx context.Context, mapName string, progress func(M
 	defer c.deletes.Unlock()
 	// A program that missed an entry in the new table before it came there looks into
 	// the old one next.
-	if err := barrier(); err != nil {
+	if err = barrier(); err != nil {
 		return out, err
 	}
 	return out, o.dropOld()
@@ -143,7 +143,7 @@ func (c *Collector) Bring(ctx context.Context, mapName string, foreign *ebpf.Map
 		return Moves{}, err
 	}
 	defer func() { _ = to.Close() }()
-	if err := barrier(); err != nil { // programs that were replaced a moment ago
+	if err = barrier(); err != nil { // programs that were replaced a moment ago
 		return Moves{}, err
 	}
 	out, err := c.moveAll(ctx, bpf.TablesProgCtBring, table{name: o.name, Map: foreign}, to, segments, progress)
@@ -162,7 +162,7 @@ func (c *Collector) moveAll(ctx context.Context, name string, from, to table, se
 	}
 	var constant [abi.CLayoutConstantsCT_SEGMENTS]abi.CCtSegment
 	copy(constant[:], segments)
-	if err := spec.Variables[bpf.TablesVarSegments].Set(constant); err != nil {
+	if err = spec.Variables[bpf.TablesVarSegments].Set(constant); err != nil {
 		return Moves{}, fmt.Errorf("set load-time constants: %w", err)
 	}
 	target := spec.Maps[bpf.TablesMapTargetMap]
@@ -178,13 +178,14 @@ func (c *Collector) moveAll(ctx context.Context, name string, from, to table, se
 	err = onIdleThread(func() error {
 		var buf [1]byte
 		return walk(ctx, p, from, buf[:], func(read func() (int, error)) error {
-			if _, err := read(); err != nil {
-				return err
+			if _, readErr := read(); readErr != nil {
+				return readErr
 			}
-			if out, err = p.moves(); err == nil && progress != nil {
+			var movesErr error
+			if out, movesErr = p.moves(); movesErr == nil && progress != nil {
 				progress(out)
 			}
-			return err
+			return movesErr
 		})
 	})
 	return out, err
@@ -222,13 +223,13 @@ func (c *Collector) deleteWhileMoving(ctx context.Context, from, to table, w del
 	if err != nil {
 		return old, err
 	}
-	if err := barrier(); err != nil {
+	if err = barrier(); err != nil {
 		return old, err
 	}
-	if _, err := c.deleteFromTable(ctx, to, w, walkMode{before: from.Map}); err != nil {
+	if _, err = c.deleteFromTable(ctx, to, w, walkMode{before: from.Map}); err != nil {
 		return old, err
 	}
-	if err := barrier(); err != nil {
+	if err = barrier(); err != nil {
 		return old, err
 	}
 	out, err := c.deleteFromTable(ctx, to, w, walkMode{sweep: true})

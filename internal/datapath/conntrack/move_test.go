@@ -89,10 +89,10 @@ func TestMoveWithoutRoom(t *testing.T) {
 	}
 	// Room appears.
 	for key := range f.content(tableAny) {
-		if err := f.inner[tableAny].Delete(&key); err != nil {
+		if err = f.inner[tableAny].Delete(&key); err != nil {
 			t.Fatal(err)
 		}
-		if err := old.Delete(&key); err != nil {
+		if err = old.Delete(&key); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -117,10 +117,10 @@ func TestMoveResumes(t *testing.T) {
 	if !errors.Is(err, context.Canceled) {
 		t.Fatalf("error = %v, want that of the context", err)
 	}
-	if moving, err := f.Moving(mapName(tableTCP)); err != nil || !moving {
-		t.Fatalf("moving = %v, %v; want true", moving, err)
+	if moving, movingErr := f.Moving(mapName(tableTCP)); movingErr != nil || !moving {
+		t.Fatalf("moving = %v, %v; want true", moving, movingErr)
 	}
-	if err := f.BeginMove(mapName(tableTCP), f.sized(tableTCP, 100)); !errors.Is(err, ErrMoving) {
+	if err = f.BeginMove(mapName(tableTCP), f.sized(tableTCP, 100)); !errors.Is(err, ErrMoving) {
 		t.Errorf("a second move: error = %v, want ErrMoving", err)
 	}
 	moves := f.end(tableTCP)

@@ -135,7 +135,7 @@ func Convert(from, to *btf.Struct) (Conversion, error) {
 			continue
 		}
 		delete(known, f.Name)
-		if was.Size != f.Size && !(was.number && f.number) {
+		if was.Size != f.Size && (!was.number || !f.number) {
 			return Conversion{}, fmt.Errorf("%w: %s has %d bytes in one and %d in the other", ErrUnknown, f.Name, was.Size, f.Size)
 		}
 		out.add(was.Offset, f.Offset, min(was.Size, f.Size))

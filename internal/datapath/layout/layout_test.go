@@ -52,18 +52,30 @@ func TestConvert(t *testing.T) {
 		want Conversion
 	}{
 		{"the same", old, Conversion{Segments: []abi.CCtSegment{segment(0, 0, 28)}}},
-		{"other order", entry(t, field{"last", u32}, field{"pad", u32}, field{"state", u64}, field{"way", way}),
-			Conversion{Segments: []abi.CCtSegment{segment(8, 0, 8), segment(0, 8, 8), segment(16, 16, 12)}}},
-		{"one more in front", entry(t, field{"packets", u64}, field{"state", u64}, field{"last", u32}, field{"pad", u32}, field{"way", way}),
-			Conversion{Segments: []abi.CCtSegment{segment(0, 8, 28)}, Added: []string{"packets"}}},
-		{"one less", entry(t, field{"state", u64}, field{"way", way}),
-			Conversion{Segments: []abi.CCtSegment{segment(0, 0, 8), segment(16, 8, 12)}, Lost: []string{"last"}}},
-		{"padding that becomes a field", entry(t, field{"state", u64}, field{"last", u32}, field{"mark", u32}, field{"way", way}),
-			Conversion{Segments: []abi.CCtSegment{segment(0, 0, 12), segment(16, 16, 12)}, Added: []string{"mark"}}},
-		{"a number that grows", entry(t, field{"state", u64}, field{"last", u32}, field{"pad", u32}, field{"way", wider}),
-			Conversion{Segments: []abi.CCtSegment{segment(0, 0, 22), segment(22, 24, 6)}}},
-		{"a typedef", entry(t, field{"state", &btf.Typedef{Name: "state_t", Type: u64}}, field{"last", u32}, field{"pad", u32}, field{"way", way}),
-			Conversion{Segments: []abi.CCtSegment{segment(0, 0, 28)}}},
+		{
+			"other order", entry(t, field{"last", u32}, field{"pad", u32}, field{"state", u64}, field{"way", way}),
+			Conversion{Segments: []abi.CCtSegment{segment(8, 0, 8), segment(0, 8, 8), segment(16, 16, 12)}},
+		},
+		{
+			"one more in front", entry(t, field{"packets", u64}, field{"state", u64}, field{"last", u32}, field{"pad", u32}, field{"way", way}),
+			Conversion{Segments: []abi.CCtSegment{segment(0, 8, 28)}, Added: []string{"packets"}},
+		},
+		{
+			"one less", entry(t, field{"state", u64}, field{"way", way}),
+			Conversion{Segments: []abi.CCtSegment{segment(0, 0, 8), segment(16, 8, 12)}, Lost: []string{"last"}},
+		},
+		{
+			"padding that becomes a field", entry(t, field{"state", u64}, field{"last", u32}, field{"mark", u32}, field{"way", way}),
+			Conversion{Segments: []abi.CCtSegment{segment(0, 0, 12), segment(16, 16, 12)}, Added: []string{"mark"}},
+		},
+		{
+			"a number that grows", entry(t, field{"state", u64}, field{"last", u32}, field{"pad", u32}, field{"way", wider}),
+			Conversion{Segments: []abi.CCtSegment{segment(0, 0, 22), segment(22, 24, 6)}},
+		},
+		{
+			"a typedef", entry(t, field{"state", &btf.Typedef{Name: "state_t", Type: u64}}, field{"last", u32}, field{"pad", u32}, field{"way", way}),
+			Conversion{Segments: []abi.CCtSegment{segment(0, 0, 28)}},
+		},
 	} {
 		got, err := Convert(old, tc.to)
 		if err != nil {

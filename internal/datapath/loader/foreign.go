@@ -61,11 +61,8 @@ func (m *Map) Foreign() (*ebpf.Map, []abi.CCtSegment) {
 // of layout that was not completed are followed.
 func openConvertible(dir, name string, spec *ebpf.MapSpec) (*Map, error) {
 	pin := filepath.Join(dir, name)
-	// Killed between the two renames of a commit.
-	if _, err := os.Stat(pin); errors.Is(err, fs.ErrNotExist) {
-		if err := os.Rename(pin+nextSuffix, pin); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("complete the change of layout of %s: %w", name, err)
-		}
+	if err := completeCommit(pin); err != nil {
+		return nil, fmt.Errorf("complete the change of layout of %s: %w", name, err)
 	}
 	m, err := adoptMap(pin, name, spec)
 	if err != nil {
@@ -76,22 +73,41 @@ func openConvertible(dir, name string, spec *ebpf.MapSpec) (*Map, error) {
 		return m, err
 	}
 	if m != nil {
-		if err := m.Close(); err != nil {
+		if err = m.Close(); err != nil {
 			return nil, err
 		}
 	}
-	f, err := openForeign(pin, spec)
-	if err != nil || f == nil {
-		if m, openErr := makeMap(name, spec); openErr == nil {
-			return m, err
-		}
+	f, problem := openForeign(pin, spec)
+	if f != nil {
+		return openBeside(f, pin, name, spec)
+	}
+	if m, err = makeMap(name, spec); err != nil {
 		return nil, err
 	}
+	return m, problem
+}
+
+// completeCommit makes the second rename of a commit that was killed between both.
+func completeCommit(pin string) error {
+	if _, err := os.Stat(pin); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.Rename(pin+nextSuffix, pin); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// openBeside opens the map that is to take the place of one of another layout, with
+// room for all that is in that.
+func openBeside(f *foreign, pin, name string, spec *ebpf.MapSpec) (*Map, error) {
+	f.pin = pin + beforeSuffix
 	if spec.InnerMap.MaxEntries < f.table.MaxEntries() {
 		spec = spec.Copy()
 		spec.InnerMap.MaxEntries = f.table.MaxEntries()
 	}
-	if m, err = adoptMap(pin+nextSuffix, name, spec); err == nil && m == nil {
+	m, err := adoptMap(pin+nextSuffix, name, spec)
+	if err == nil && m == nil {
 		if m, err = makeMap(name, spec); err == nil {
 			err = pinInPlace(m.Outer, pin+nextSuffix)
 		}
@@ -100,7 +116,6 @@ func openConvertible(dir, name string, spec *ebpf.MapSpec) (*Map, error) {
 		return nil, errors.Join(err, f.close())
 	}
 	m.Adopted, m.foreign = false, f
-	f.pin = pin + beforeSuffix
 	return m, nil
 }
 

@@ -105,33 +105,11 @@ func (l *Loader) load(loadSpec func() (*ebpf.CollectionSpec, error), cfg abi.CCo
 	if err != nil {
 		return fmt.Errorf("read compiled object: %w", err)
 	}
-	if err := withTypes(spec); err != nil {
+	replace, err := l.openMaps(spec, cfg)
+	if err != nil {
 		return err
 	}
-	replace := map[string]*ebpf.Map{}
-	for name, ms := range spec.Maps {
-		if ms.Name == "" || ms.Name[0] == '.' || name[0] == '.' || isForeign(name) {
-			continue // .rodata belongs to the program
-		}
-		if name == bpf.PodMapMaglevMap && cfg.MaglevSize > 0 {
-			ms.InnerMap.ValueSize = cfg.MaglevSize * uint32(binary.Size(cfg.MaglevSize))
-		}
-		if n := l.entries[name]; n != 0 {
-			ms.InnerMap.MaxEntries = n
-		}
-		if l.maps[name] == nil {
-			l.maps[name], err = openMap(filepath.Join(l.root, "maps"), name, ms)
-			if errors.Is(err, ErrLayout) && l.maps[name] != nil {
-				l.problems = append(l.problems, err)
-				err = nil
-			}
-			if err != nil {
-				return err
-			}
-		}
-		replace[name] = l.maps[name].Outer
-	}
-	if err := l.openForeignMaps(spec, replace, &cfg); err != nil {
+	if err = l.openForeignMaps(spec, replace, &cfg); err != nil {
 		return err
 	}
 	if v, ok := spec.Variables["config"]; ok {
@@ -148,6 +126,45 @@ func (l *Loader) load(loadSpec func() (*ebpf.CollectionSpec, error), cfg abi.CCo
 		l.programs[name] = coll.DetachProgram(name)
 	}
 	return nil
+}
+
+// openMaps opens the maps of an object that are not open yet, and returns all of
+// them by name.
+func (l *Loader) openMaps(spec *ebpf.CollectionSpec, cfg abi.CConfig) (map[string]*ebpf.Map, error) {
+	if err := withTypes(spec); err != nil {
+		return nil, err
+	}
+	opened := map[string]*ebpf.Map{}
+	for name, ms := range spec.Maps {
+		if ms.Name == "" || ms.Name[0] == '.' || name[0] == '.' || isForeign(name) {
+			continue // .rodata belongs to the program
+		}
+		if name == bpf.PodMapMaglevMap && cfg.MaglevSize > 0 {
+			ms.InnerMap.ValueSize = cfg.MaglevSize * uint32(binary.Size(cfg.MaglevSize))
+		}
+		if n := l.entries[name]; n != 0 {
+			ms.InnerMap.MaxEntries = n
+		}
+		if l.maps[name] == nil {
+			if err := l.openMap(name, ms); err != nil {
+				return nil, err
+			}
+		}
+		opened[name] = l.maps[name].Outer
+	}
+	return opened, nil
+}
+
+func (l *Loader) openMap(name string, spec *ebpf.MapSpec) error {
+	m, err := openMap(filepath.Join(l.root, "maps"), name, spec)
+	if errors.Is(err, ErrLayout) && m != nil {
+		l.problems = append(l.problems, err)
+		err = nil
+	}
+	if err == nil {
+		l.maps[name] = m
+	}
+	return err
 }
 
 // Commit pins the maps and programs under their names. Call it once the links

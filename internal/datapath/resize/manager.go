@@ -182,6 +182,7 @@ func (m *Manager) move(ctx context.Context, t Table, p *progress, resumed bool) 
 		return m.moveFlows(ctx, t, p, resumed)
 	case Kept:
 		return m.moveKept(t, p, resumed)
+	case Written:
 	}
 	if t.Writer != nil {
 		t.Writer.Lock()
