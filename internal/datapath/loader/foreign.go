@@ -155,7 +155,7 @@ func openForeign(pin string, spec *ebpf.MapSpec) (*foreign, error) {
 		return nil, fmt.Errorf("open pinned map %s: %w", pin, err)
 	}
 	f := &foreign{outer: outer, pin: pin}
-	if f.table, err = innerTable(outer); err != nil {
+	if f.table, err = tableIn(outer, abi.CTableSlotTABLE_CURRENT); err != nil || f.table == nil {
 		return nil, errors.Join(err, outer.Close())
 	}
 	want, ok := btf.UnderlyingType(spec.InnerMap.Value).(*btf.Struct)
@@ -175,19 +175,6 @@ func openForeign(pin string, spec *ebpf.MapSpec) (*foreign, error) {
 // ErrLayout is returned with a map whose entries could not be taken over from one
 // of another layout: it is empty.
 var ErrLayout = errors.New("unknown layout of entries")
-
-// innerTable opens the table in slot TABLE_CURRENT.
-func innerTable(outer *ebpf.Map) (*ebpf.Map, error) {
-	var id ebpf.MapID
-	if err := outer.Lookup(uint32(abi.CTableSlotTABLE_CURRENT), &id); err != nil {
-		return nil, fmt.Errorf("read table: %w", err)
-	}
-	table, err := ebpf.NewMapFromID(id)
-	if err != nil {
-		return nil, fmt.Errorf("open table: %w", err)
-	}
-	return table, nil
-}
 
 // valueType reads the type of the table's values, named as want is.
 func valueType(table *ebpf.Map, want *btf.Struct) (*btf.Struct, error) {

@@ -3,7 +3,6 @@ package loader
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 
 	"github.com/cilium/ebpf"
 
@@ -34,20 +33,9 @@ func (m *Map) old() (*ebpf.Map, error) {
 	if m.fixed() {
 		return nil, nil
 	}
-	var id ebpf.MapID
-	err := m.Outer.Lookup(uint32(abi.CTableSlotTABLE_OLD), &id)
-	if errors.Is(err, ebpf.ErrKeyNotExist) {
-		return nil, nil
-	}
+	old, err := tableIn(m.Outer, abi.CTableSlotTABLE_OLD)
 	if err != nil {
-		return nil, fmt.Errorf("read old table of %s: %w", m.Name, err)
-	}
-	old, err := ebpf.NewMapFromID(id)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil // the move ended just now
-	}
-	if err != nil {
-		return nil, fmt.Errorf("open old table of %s: %w", m.Name, err)
+		return nil, fmt.Errorf("old table of %s: %w", m.Name, err)
 	}
 	return old, nil
 }

@@ -75,13 +75,12 @@ func adoptMap(pin, name string, spec *ebpf.MapSpec) (*Map, error) {
 	if spec.InnerMap == nil {
 		return m, nil
 	}
-	var id ebpf.MapID
-	if err = outer.Lookup(uint32(abi.CTableSlotTABLE_CURRENT), &id); err != nil {
-		return nil, m.Close() // made, but its table was never put in
-	}
-	table, err := ebpf.NewMapFromID(id)
+	table, err := tableIn(outer, abi.CTableSlotTABLE_CURRENT)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open table of %s: %w", name, err), outer.Close())
+	}
+	if table == nil {
+		return nil, m.Close() // made, but its table was never put in
 	}
 	m.inner, m.Table = spec.InnerMap, NewTable(table)
 	want := spec.InnerMap

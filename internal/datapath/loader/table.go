@@ -3,6 +3,7 @@ package loader
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"sync"
 	"sync/atomic"
 
@@ -121,16 +122,33 @@ func (m *Map) Refresh() error {
 	if m.fixed() {
 		return nil
 	}
-	var id ebpf.MapID
-	if err := m.Outer.Lookup(uint32(abi.CTableSlotTABLE_CURRENT), &id); err != nil {
-		return fmt.Errorf("read table of %s: %w", m.Name, err)
-	}
-	table, err := ebpf.NewMapFromID(id)
-	if err != nil {
-		return fmt.Errorf("open table of %s: %w", m.Name, err)
+	table, err := tableIn(m.Outer, abi.CTableSlotTABLE_CURRENT)
+	if err != nil || table == nil {
+		return errors.Join(fmt.Errorf("open table of %s", m.Name), err)
 	}
 	m.Table.current.Store(table)
 	return nil
+}
+
+// tableIn opens the table in a slot of a map of maps. Nil without an error: there is
+// none, or it was taken out just now.
+func tableIn(outer *ebpf.Map, slot abi.CTableSlot) (*ebpf.Map, error) {
+	var id ebpf.MapID
+	err := outer.Lookup(uint32(slot), &id)
+	if errors.Is(err, ebpf.ErrKeyNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read slot of map: %w", err)
+	}
+	table, err := ebpf.NewMapFromID(id)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open table of map: %w", err)
+	}
+	return table, nil
 }
 
 // Sized makes an empty table like the map's own, of another size in entries. It is
