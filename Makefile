@@ -7,11 +7,11 @@ LAB     := test/lab/lab
 C_FILES  = $(wildcard bpf/*.c bpf/lib/*.h)
 
 # Packages whose tests make interfaces, namespaces and maps.
-ROOT_PACKAGES := ./internal/datapath/... ./internal/agent/...
-UNIT_PACKAGES  = $(shell go list ./... | grep -vE '/internal/(datapath|agent)(/|$$)|/test/e2e')
+ROOT_PACKAGES := ./internal/datapath/... ./internal/agent/... ./test/torture/...
+UNIT_PACKAGES  = $(shell go list ./... | grep -vE '/internal/(datapath|agent)(/|$$)|/test/(e2e|torture)(/|$$)')
 
 .NOTPARALLEL:
-.PHONY: help build generate check-generate format lint test test-unit test-datapath test-cluster demo lab lab-build lab-down conformance bench clean
+.PHONY: help build generate check-generate format lint test test-unit test-datapath test-cluster demo lab lab-build lab-down conformance bench torture clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -73,6 +73,10 @@ conformance: ## run upstream's suites of services and policy, native and tunnel,
 
 bench: build ## measure, and print the tables of docs/benchmarks.md; root
 	bench/run
+
+torture: ## resize tables under load and kill the agent, for ten minutes, and write docs/resize.md; root
+	go run ./test/torture -write docs/resize.md
+	go run ./test/torture -write docs/resize.md -section torture-light -rate 500 -queries 1000 -connections 2000
 
 clean: ## remove what was built
 	rm -rf bin

@@ -69,7 +69,8 @@ func TestTablesAreTheProgramsMaps(t *testing.T) {
 		}
 	}
 	for name, ms := range specs {
-		if ms.InnerMap != nil && !listed[name] {
+		// Tables of another layout are none of ours: they are there while they are converted.
+		if ms.InnerMap != nil && !listed[name] && !strings.HasSuffix(name, "_foreign_map") {
 			t.Errorf("%s is a sized table of the programs, but not listed", name)
 		}
 	}
