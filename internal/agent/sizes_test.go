@@ -54,12 +54,13 @@ func TestPlanSizes(t *testing.T) {
 		budget uint64
 	}{
 		{"", standard, nil, 256 << 20},
+		{"bpf-policy-map-max=16384", standard, nil, 256 << 20}, // Cilium's default, of one endpoint
 		{"bpf-map-memory-budget=1GiB", standard, nil, 1 << 30},
 		{"bpf-map-autosize=false bpf-map-memory-budget=1", standard, all, 1},
 		{"bpf-map-dynamic-size-ratio=0", with(func(s *datapath.TableSizes) { s.TCP, s.Any, s.Sock = 524288, 262144, 262144 }), nil, 501 << 20},
 		{
-			"bpf-ct-global-tcp-max=1024 bpf-policy-map-max=16384",
-			with(func(s *datapath.TableSizes) { s.TCP, s.Policy = 1024, 16384 }),
+			"bpf-ct-global-tcp-max=1024 bpf-policy-map-max=20000",
+			with(func(s *datapath.TableSizes) { s.TCP, s.Policy = 1024, 20000 }),
 			strings.Fields("ct_tcp_map policy_map"), 256 << 20,
 		},
 		{
