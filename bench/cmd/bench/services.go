@@ -48,7 +48,7 @@ func serviceConnects(ctx context.Context, counts []int, short bool) (out tcp.Ser
 		Args:  tcp.Args{Node: []string{childNode}, Server: []string{childServer}, Client: []string{childConnects}},
 		Tools: kubeproxy.Tools{Folder: filepath.Dir(self), IPTables: filepath.Join(filepath.Dir(self), "iptables")},
 		// kube-proxy was seen to take two minutes.
-		Counts: counts, Rounds: 15, Duration: 100 * time.Millisecond, SyncLimit: 6 * time.Minute,
+		Counts: counts, Rounds: 10, Duration: 100 * time.Millisecond, SyncLimit: 6 * time.Minute,
 	}
 	if short {
 		spec.Rounds, spec.Duration = 2, 30*time.Millisecond
