@@ -29,12 +29,13 @@ func allowed() map[string][]string {
 		"cmd":      slices.Concat([]string{"agent", "operator", "cni", "cli"}, contracts),
 		"agent":    append(slices.Clone(root), "cni"), // installs the plugin and its configuration
 		"operator": root,
-		"cli":      root,
+		"cli":      append(slices.Clone(root), "planner"),
 		"cni":      {"agentapi", "state"},
 
 		"k8s":       slices.Concat(middle, objects),
 		"datapath":  append(slices.Clone(middle), "reconcile"), // runs loops over its maps, links and routes
 		"flow":      append(slices.Clone(middle), "datapath"),  // reads the datapath's events
+		"planner":   slices.Concat(middle, objects, []string{"k8s", "config"}),
 		"reconcile": middle,
 
 		"policy":      state,
@@ -53,8 +54,8 @@ func allowed() map[string][]string {
 
 		"testutil": {"state"},
 		"arch":     nil,
-		"test":     slices.Concat([]string{"testutil", "cli"}, root),
-		"bench":    slices.Concat([]string{"testutil", "cni", "agent"}, root), // runs parts of the agent
+		"test":     slices.Concat([]string{"testutil", "cli", "planner"}, root),
+		"bench":    slices.Concat([]string{"testutil", "cni", "agent", "planner"}, root), // runs parts of the agent
 	}
 }
 
@@ -64,7 +65,7 @@ func owners() map[string][]string {
 	return map[string][]string{
 		"github.com/cilium/ebpf":         {"datapath", "testutil", "bench", "test"},
 		"github.com/vishvananda/netlink": {"datapath", "testutil", "bench", "test"},
-		"k8s.io/client-go":               {"k8s", "operator", "test"},
+		"k8s.io/client-go":               {"k8s", "operator", "planner", "test"},
 		"sigs.k8s.io/controller-runtime": {"operator"},
 		"github.com/hashicorp/go-memdb":  {"state"},
 	}

@@ -29,10 +29,12 @@ type Protocol uint8
 
 // The protocols that policies know.
 const (
-	ProtocolAny  Protocol = 0
-	ProtocolTCP  Protocol = 6
-	ProtocolUDP  Protocol = 17
-	ProtocolSCTP Protocol = 132
+	ProtocolAny    Protocol = 0
+	ProtocolICMP   Protocol = 1
+	ProtocolTCP    Protocol = 6
+	ProtocolUDP    Protocol = 17
+	ProtocolICMPv6 Protocol = 58
+	ProtocolSCTP   Protocol = 132
 )
 
 // String gives the protocol's name as Kubernetes writes it, "ANY", or the number
@@ -41,6 +43,10 @@ func (p Protocol) String() string {
 	switch p {
 	case ProtocolAny:
 		return "ANY"
+	case ProtocolICMP:
+		return "ICMP"
+	case ProtocolICMPv6:
+		return "ICMPv6"
 	case ProtocolTCP:
 		return "TCP"
 	case ProtocolUDP:
