@@ -30,6 +30,7 @@ EXPORT(enum ct_flags, ct_flags);
 EXPORT(struct ct_key, ct_key);
 EXPORT(struct port_list, port_list);
 EXPORT(struct port_range, port_range);
+EXPORT(enum port_flags, port_flags);
 EXPORT(struct policy_entry, policy_entry);
 EXPORT(struct policy_key, policy_key);
 EXPORT(enum policy_constants, policy_constants);

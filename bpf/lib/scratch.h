@@ -64,6 +64,7 @@ struct scratch {
 	bool anew; /* the flow begins again, with another backend */
 	bool related; /* an ICMP error of a flow that is known */
 	bool portless; /* a fragment whose first was not seen */
+	bool denied; /* by a rule that denies, when policy last said no */
 	struct flow flow;
 	struct flow twin; /* as it is once translated */
 	bool absent; /* no established table has the flow */

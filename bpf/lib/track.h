@@ -45,12 +45,12 @@ static __always_inline enum reason track(struct __sk_buff *ctx, struct scratch *
 	if (s->related)
 		return REASON_FORWARDED;
 	if (is_icmp_error(&s->packet))
-		return ct_judge(ctx, s, hook, true) & CT_DEAD ? DROP_POLICY : REASON_FORWARDED;
+		return ct_judge(ctx, s, hook, true) & CT_DEAD ? policy_reason(s) : REASON_FORWARDED;
 	*out = ct_settle(ctx, s, hook, &reason);
 	if (*out)
 		return REASON_FORWARDED;
 	if (reason != REASON_CT_RACED)
-		return reason;
+		return reason == DROP_POLICY ? policy_reason(s) : reason;
 	count(ctx, hook, REASON_CT_RACED);
 	return REASON_FORWARDED;
 }

@@ -56,6 +56,7 @@ enum reason {
 	DROP_NAT_EXHAUSTED = 167, /* every port towards that destination is taken */
 	DROP_FIB_FAILED = 169, /* no route */
 	DROP_SOURCE_RANGE = 177, /* the service's source ranges leave the client out */
+	DROP_POLICY_DENY = 181, /* a rule that denies is about it */
 	DROP_VLAN = 182, /* tagged frame from a pod */
 	DROP_INVALID_VNI = 183, /* another overlay's network identifier */
 	DROP_TTL_EXCEEDED = 196,
@@ -137,7 +138,7 @@ enum policy_constants {
 	POLICY_SET_OPEN = 0, /* all is allowed */
 	POLICY_SET_CLOSED = 1, /* nothing is; it has no entries */
 	POLICY_PEER_ANY = 0,
-	POLICY_PORTS_ALL = 0,
+	POLICY_PORTS_ALL = 0, /* allows everything */
 	POLICY_RANGES = 16, /* of one port_list */
 	POLICY_LISTS = 16, /* of one chain */
 };
@@ -147,18 +148,25 @@ struct policy_key {
 	__u64 peer; /* an identity, a cidr_entry's peer, or any */
 };
 
-/* Traffic with the peer is allowed on these ports. */
+/* What is allowed with the peer, and what is denied. */
 struct policy_entry {
 	__u64 ports; /* key of a port_list, or all */
 };
 
-struct port_range {
-	__u16 first; /* host order, both included */
-	__u16 last;
-	__u8 proto;
-	__u8 pad[3];
+enum port_flags {
+	PORT_DENY = 1 << 0, /* denied, whatever another range or entry allows */
+	PORT_OUTSIDE = 1 << 1, /* counts only for a peer that is no pod and no node */
 };
 
+struct port_range {
+	__u16 first; /* host order, both included; of ICMP a type */
+	__u16 last;
+	__u8 proto; /* 0: every one */
+	__u8 flags; /* enum port_flags */
+	__u8 pad[2];
+};
+
+/* Ranges that deny come before all others of a chain: the first that fits decides. */
 struct port_list {
 	__u64 more; /* key of the list that goes on, or 0 */
 	__u32 count;
@@ -262,7 +270,8 @@ enum ct_timeout {
 /* What changes while programs run. One entry, written by the agent. */
 struct settings {
 	__u32 epoch; /* moves when a permission may have been taken away */
-	__u32 has_cidrs; /* policy sets in use speak of prefixes */
+	__u16 has_cidrs; /* policy sets in use speak of prefixes */
+	__u16 has_denies; /* lists of ports have ranges that deny */
 	__u32 hz; /* jiffies a second */
 	__u32 timeout[CT_TIMEOUTS]; /* jiffies; enum ct_timeout */
 };

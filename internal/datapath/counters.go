@@ -55,6 +55,7 @@ func ReasonText(r abi.CReason) string {
 		abi.CReasonREASON_CT_RACED:         "CT: Went on without an entry",
 		abi.CReasonDROP_INVALID_SOURCE:     "Invalid source ip",
 		abi.CReasonDROP_POLICY:             "Policy denied",
+		abi.CReasonDROP_POLICY_DENY:        "Policy denied by denylist",
 		abi.CReasonDROP_FRAGMENT_UNKNOWN:   "First logical datagram fragment not found",
 		abi.CReasonDROP_INVALID_PACKET:     "Invalid packet",
 		abi.CReasonDROP_INVALID_L4:         "CT: Truncated or invalid header",

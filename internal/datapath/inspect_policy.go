@@ -91,7 +91,7 @@ func dumpPorts(table *loader.Table, dump *agentapi.MapDump) error {
 	for it.Next(&key, &list) {
 		var ranges []string
 		for _, r := range list.Ranges[:min(int(list.Count), len(list.Ranges))] {
-			ranges = append(ranges, fmt.Sprintf("%d-%d/%d", r.First, r.Last, r.Proto))
+			ranges = append(ranges, rangeText(r))
 		}
 		more := ""
 		if list.More != 0 {
@@ -107,6 +107,18 @@ func dumpPorts(table *loader.Table, dump *agentapi.MapDump) error {
 	return nil
 }
 
+// rangeText gives e.g. "80-80/6", "deny 0-65535/0 outside".
+func rangeText(r abi.CPortRange) string {
+	text := fmt.Sprintf("%d-%d/%d", r.First, r.Last, r.Proto)
+	if r.Flags&uint8(abi.CPortFlagsPORT_DENY) != 0 {
+		text = "deny " + text
+	}
+	if r.Flags&uint8(abi.CPortFlagsPORT_OUTSIDE) != 0 {
+		text += " outside"
+	}
+	return text
+}
+
 func (s *settings) dump(dump *agentapi.MapDump) error {
 	var v abi.CSettings
 	if err := s.table.Lookup(uint32(0), &v); err != nil {
@@ -119,6 +131,7 @@ func (s *settings) dump(dump *agentapi.MapDump) error {
 	dump.Rows = [][]string{
 		{"epoch", strconv.FormatUint(uint64(v.Epoch), 10)},
 		{"has-cidrs", strconv.FormatBool(v.HasCidrs != 0)},
+		{"has-denies", strconv.FormatBool(v.HasDenies != 0)},
 		{"jiffies-per-second", strconv.FormatUint(uint64(v.Hz), 10)},
 		{"timeout-tcp-seconds", seconds(abi.CCtTimeoutCT_TIMEOUT_TCP)},
 		{"timeout-tcp-syn-seconds", seconds(abi.CCtTimeoutCT_TIMEOUT_TCP_SYN)},

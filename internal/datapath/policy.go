@@ -31,6 +31,7 @@ type PolicyProblem struct {
 	Err       error
 
 	refused bool // the set is not in force
+	closed  bool // it lacks a deny, so nobody is under it
 }
 
 // policyWriter keeps the tables of policy sets. Its order of writes lets no
@@ -50,6 +51,7 @@ type policyWriter struct {
 	installed map[policy.SetID]map[policy.PeerID]policy.PortsID
 	count     int // entries of all installed sets
 	lists     map[policy.PortsID][]uint64
+	denying   map[policy.PortsID]bool // lists that have a range that denies, there or on their way
 	prefixes  map[netip.Prefix]policy.PeerID
 	problems  map[policy.SetID]*PolicyProblem
 	// keptSets and keptPorts should be gone, but endpoints are under the sets: what
@@ -106,7 +108,12 @@ func (w *policyWriter) read() (records map[uint64]abi.CPortList, err error) {
 	if records, err = w.ports.list(); err != nil {
 		return nil, err
 	}
-	w.lists = portLists(records)
+	w.lists, w.denying = portLists(records), map[policy.PortsID]bool{}
+	for id, keys := range w.lists {
+		if denies(records[keys[0]]) {
+			w.denying[id] = true
+		}
+	}
 	w.installed, w.count = map[policy.SetID]map[policy.PeerID]policy.PortsID{}, len(entries)
 	for key, ports := range entries {
 		if w.installed[key.Set] == nil {
@@ -131,12 +138,15 @@ func (d *Datapath) ApplyPolicy(ctx context.Context, u policy.Update) error {
 
 func (d *Datapath) applyPolicyLocked(ctx context.Context, u policy.Update) error {
 	w := d.policy
+	if err := d.expectDenies(u.Ports); err != nil {
+		return err
+	}
 	errs := []error{w.addPorts(ctx, u.Ports)}
 	under := setsInForce(d.securities.all())
 	for _, id := range slices.Sorted(maps.Keys(u.Sets)) {
 		errs = append(errs, w.install(ctx, u.Sets[id], under[id]))
 	}
-	errs = append(errs, w.grow(ctx, u.Grown))
+	errs = append(errs, w.grow(ctx, u.Grown), d.closeEndpoints(ctx))
 	if err := d.addCIDRs(ctx, u.CIDRs); err != nil {
 		w.refuseWithCIDRs(u.Sets, under, err)
 		errs = append(errs, err)
@@ -154,7 +164,7 @@ func (d *Datapath) applyPolicyLocked(ctx context.Context, u policy.Update) error
 		// A program that runs now may hold the name of a set: wait for it.
 		errs = append(errs, w.wait())
 	}
-	errs = append(errs, d.dropCIDRs(ctx, u.DroppedCIDRs))
+	errs = append(errs, d.dropCIDRs(ctx, u.DroppedCIDRs), d.closeEndpoints(ctx))
 	if len(u.DroppedCIDRs) > 0 && len(u.Shrunk) > 0 {
 		errs = append(errs, w.wait()) // or that of a prefix
 	}
@@ -170,7 +180,7 @@ func (d *Datapath) applyPolicyLocked(ctx context.Context, u policy.Update) error
 	for _, id := range droppedPorts {
 		errs = append(errs, w.removePorts(ctx, id))
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, d.settings.setHasDenies(len(w.denying) > 0))...)
 }
 
 // dropCIDRs removes prefixes. One whose addresses fall under a wider prefix then
@@ -193,16 +203,20 @@ func (d *Datapath) dropCIDRs(ctx context.Context, prefixes []netip.Prefix) error
 }
 
 // uncover takes from the sets that are kept what they would allow to addresses of
-// p beyond what they do, if p were gone.
+// p beyond what they do, if p were gone. Where that is a deny, it closes them.
 func (w *policyWriter) uncover(ctx context.Context, p netip.Prefix) error {
 	wider, ok := w.wider(p)
-	if !ok {
-		return nil
-	}
 	var errs []error
 	for id := range w.keptSets {
 		now, has := w.installed[id][w.prefixes[p]]
-		if then, gains := w.installed[id][w.prefixes[wider]]; gains && (!has || now != then) {
+		then, gains := w.installed[id][w.prefixes[wider]]
+		switch gains = gains && ok; {
+		case has && w.denying[now] && (!gains || now != then), gains && w.denying[then] && now != then:
+			w.problems[id] = &PolicyProblem{
+				Set: id, closed: true,
+				Err: fmt.Errorf("%w for what takes its place, and what it denies to addresses of %s cannot stay", ErrNoRoom, p),
+			}
+		case gains && (!has || now != then):
 			errs = append(errs, w.remove(ctx, policy.EntryKey{Set: id, Peer: w.prefixes[wider]}))
 		}
 	}
@@ -297,36 +311,32 @@ func waitForPrograms() error {
 // table has no room for it. One that endpoints are under gets what there is room for.
 func (w *policyWriter) install(ctx context.Context, set *policy.Set, inForce bool) error {
 	delete(w.problems, set.ID)
-	have := w.installed[set.ID]
-	if have == nil {
-		have = map[policy.PeerID]policy.PortsID{}
-	}
 	lack := w.fits(set)
 	if lack != nil && !inForce {
 		w.refuse(set, lack)
 		return nil
 	}
-	w.installed[set.ID] = have
+	if w.installed[set.ID] == nil {
+		w.installed[set.ID] = map[policy.PeerID]policy.PortsID{}
+	}
+	var failed error
 	for peer, e := range set.Entries {
-		ports, had := have[peer]
+		ports, had := w.installed[set.ID][peer]
 		if had && ports == e.Ports || lack != nil && !had && (w.count >= w.maxEntries() || w.listInstalled(e.Ports) != nil) {
 			continue
 		}
-		err := w.put(ctx, policy.EntryKey{Set: set.ID, Peer: peer}, e.Ports)
-		if err == nil {
-			continue
+		if failed = w.put(ctx, policy.EntryKey{Set: set.ID, Peer: peer}, e.Ports); failed != nil {
+			break
 		}
-		if inForce {
-			w.problems[set.ID] = &PolicyProblem{Set: set.ID, Err: err}
-		} else {
-			w.refuse(set, err)
-		}
-		return err
 	}
-	if lack != nil {
-		w.problems[set.ID] = &PolicyProblem{Set: set.ID, Err: lack}
+	switch {
+	case lack == nil && failed == nil:
+	case inForce:
+		w.lacks(set, cmp.Or(failed, lack))
+	default:
+		w.refuse(set, failed)
 	}
-	return nil
+	return failed
 }
 
 // fits tells why there is no room for all of a set.
@@ -388,7 +398,7 @@ func (w *policyWriter) grow(ctx context.Context, grown map[policy.EntryKey]polic
 			err = w.put(ctx, key, e.Ports)
 		}
 		if err != nil {
-			w.problems[key.Set] = &PolicyProblem{Set: key.Set, Err: err}
+			w.lacks(&policy.Set{ID: key.Set, Entries: map[policy.PeerID]policy.Entry{key.Peer: e}}, err)
 			errs = append(errs, err)
 		}
 	}

@@ -172,7 +172,10 @@ func chain(records map[uint64]abi.CPortList, key uint64) []policy.PortRange {
 			break
 		}
 		for _, p := range r.Ranges[:r.Count] {
-			out = append(out, policy.PortRange{Protocol: state.Protocol(p.Proto), First: p.First, Last: p.Last})
+			out = append(out, policy.PortRange{
+				Protocol: state.Protocol(p.Proto), First: p.First, Last: p.Last,
+				Deny: p.Flags&portDeny != 0, Outside: p.Flags&portOutside != 0,
+			})
 		}
 		if key = r.More; key == 0 {
 			break

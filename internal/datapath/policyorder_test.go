@@ -66,7 +66,7 @@ func (c *changing) step() policy.Update {
 			c.engine.SetPolicy(p)
 		case choice < 6:
 			i := c.rng.IntN(n)
-			c.engine.RemovePolicy(c.cluster.Policies[i].Namespace, c.cluster.Policies[i].Name)
+			c.engine.RemovePolicy(c.cluster.Policies[i].Key())
 			c.cluster.Policies = slices.Delete(slices.Clone(c.cluster.Policies), i, i+1)
 		default:
 			i, p := c.rng.IntN(len(c.cluster.Pods)), c.cluster.RandomPod(c.rng, 0)

@@ -1,6 +1,7 @@
 package datapath
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,16 +14,19 @@ import (
 )
 
 // portRecords cuts a list of ranges into the records of its chain, by their
-// keys: the first has the list's own.
+// keys: the first has the list's own. Ranges that deny come first, as programs
+// go by the first that fits.
 func portRecords(id policy.PortsID, ranges []policy.PortRange) (keys []uint64, records []abi.CPortList, err error) {
 	const perRecord, limit = int(abi.CPolicyConstantsPOLICY_RANGES), int(abi.CPolicyConstantsPOLICY_LISTS)
 	if len(ranges) > perRecord*limit {
 		return nil, nil, fmt.Errorf("list of %d port ranges: %d at most", len(ranges), perRecord*limit)
 	}
-	for chunk := range slices.Chunk(ranges, perRecord) {
+	ordered := slices.Clone(ranges)
+	slices.SortStableFunc(ordered, func(a, b policy.PortRange) int { return cmp.Compare(portFlags(b)&portDeny, portFlags(a)&portDeny) })
+	for chunk := range slices.Chunk(ordered, perRecord) {
 		r := abi.CPortList{Count: uint32(len(chunk))}
 		for i, p := range chunk {
-			r.Ranges[i] = abi.CPortRange{First: p.First, Last: p.Last, Proto: uint8(p.Protocol)}
+			r.Ranges[i] = abi.CPortRange{First: p.First, Last: p.Last, Proto: uint8(p.Protocol), Flags: portFlags(p)}
 		}
 		if n := len(records); n > 0 {
 			records[n-1].More = recordKey(id, n)
@@ -35,6 +39,24 @@ func portRecords(id policy.PortsID, ranges []policy.PortRange) (keys []uint64, r
 	}
 	return keys, records, nil
 }
+
+const (
+	portDeny    = uint8(abi.CPortFlagsPORT_DENY)
+	portOutside = uint8(abi.CPortFlagsPORT_OUTSIDE)
+)
+
+func portFlags(r policy.PortRange) (flags uint8) {
+	if r.Deny {
+		flags |= portDeny
+	}
+	if r.Outside {
+		flags |= portOutside
+	}
+	return flags
+}
+
+// denies tells whether a record has a range that denies. It is before all others.
+func denies(r abi.CPortList) bool { return r.Count > 0 && r.Ranges[0].Flags&portDeny != 0 }
 
 // recordKey spreads the records of a chain over the key space.
 func recordKey(id policy.PortsID, n int) uint64 {
@@ -83,6 +105,7 @@ func (w *policyWriter) removePorts(ctx context.Context, id policy.PortsID) error
 		}
 	}
 	delete(w.lists, id)
+	delete(w.denying, id)
 	return nil
 }
 

@@ -95,6 +95,17 @@ func (s *settings) setHasCIDRs(has bool) error {
 	})
 }
 
+// setHasDenies tells the programs whether a list of ports may deny something: an
+// entry that allows is not the last word then.
+func (s *settings) setHasDenies(has bool) error {
+	return s.change(func(v *abi.CSettings) {
+		v.HasDenies = 0
+		if has {
+			v.HasDenies = 1
+		}
+	})
+}
+
 // bump moves the epoch: every flow is judged again on its next packet. What
 // takes the permission away must be in the kernel already.
 func (s *settings) bump() error {

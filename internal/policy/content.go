@@ -55,7 +55,7 @@ func (e *Engine) contentOf(d direction, policies []*compiled, named []state.Name
 	for _, p := range policies {
 		c.names = append(c.names, p.spec.Key())
 		for i, r := range p.rules[d] {
-			ref := RuleRef{p.spec.Key(), i}
+			ref := RuleRef{Policy: p.spec.Key(), Index: i}
 			c.rules = append(c.rules, ref)
 			allowed := r.ports
 			if d == ingress {

@@ -26,6 +26,10 @@ type Config struct {
 	// PodLabelKnown and NamespaceLabelKnown tell whether identities keep a label of
 	// pods, of namespaces. The key has no source or prefix. Nil is all of them.
 	PodLabelKnown, NamespaceLabelKnown func(key string) bool
+	// DerivedLabelKnown tells it of the labels that stand for something else than a
+	// label of the pod or of its namespace, by their keys without source:
+	// "io.kubernetes.pod.namespace". Nil is all of them.
+	DerivedLabelKnown func(key string) bool
 }
 
 // Engine holds policies, identities and subjects, and knows what follows from
@@ -110,7 +114,7 @@ func subjectLabels(namespace string, own map[string]string) map[string]string {
 	return labels
 }
 
-// SetPolicy adds a policy, or replaces the one with its namespace and name.
+// SetPolicy adds a policy, or replaces the one with its key.
 func (e *Engine) SetPolicy(p state.NetworkPolicy) {
 	old := e.policies[p.Key()]
 	if old != nil && reflect.DeepEqual(old.spec, p) {
@@ -133,9 +137,9 @@ func (e *Engine) SetPolicy(p state.NetworkPolicy) {
 	}
 }
 
-// RemovePolicy removes a policy. Removing what is not there is no error.
-func (e *Engine) RemovePolicy(namespace, name string) {
-	key := state.NetworkPolicy{Namespace: namespace, Name: name}.Key()
+// RemovePolicy removes the policy with the key, state.NetworkPolicy.Key. Removing
+// what is not there is no error.
+func (e *Engine) RemovePolicy(key string) {
 	e.forget(e.policies[key])
 	delete(e.policies, key)
 }

@@ -74,7 +74,7 @@ func (w *world) step() {
 	case 3, 4:
 		if len(c.Policies) > 0 {
 			i := r.IntN(len(c.Policies))
-			w.engine.RemovePolicy(c.Policies[i].Namespace, c.Policies[i].Name)
+			w.engine.RemovePolicy(c.Policies[i].Key())
 			c.Policies = slices.Delete(slices.Clone(c.Policies), i, i+1)
 		}
 	case 5:

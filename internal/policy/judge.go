@@ -13,7 +13,7 @@ type Query struct {
 	Peer     netip.Addr
 	Identity uint32 // of the peer
 	Protocol state.Protocol
-	Port     uint16 // destination port; 0 for protocols without
+	Port     uint16 // destination port; of ICMP the type; 0 for protocols without
 }
 
 // Verdict is the answer to a Query.
@@ -21,8 +21,11 @@ type Verdict struct {
 	Allowed bool
 	// Audited is true when it is allowed only because a drop is counted instead.
 	Audited bool
-	// Set is the set that was asked; Peer is what of it allows the flow, when
-	// Allowed is true and it is a set of rules.
+	// Denied is true when a rule denies it, and not just none allows it.
+	Denied bool
+	// Set is the set that was asked; Peer is what of it denies the flow when Denied
+	// is true, and otherwise what of it allows the flow, when Allowed is true and
+	// it is a set of rules.
 	Set  SetID
 	Peer PeerID
 }

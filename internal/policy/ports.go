@@ -42,9 +42,9 @@ func portsOf(list []state.PolicyPort) ports {
 		case x.Name != "":
 			p.names = append(p.names, portName{x.Protocol, x.Name})
 		case x.Port == 0 && x.EndPort == 0:
-			p.ranges = append(p.ranges, PortRange{x.Protocol, 0, 65535})
+			p.ranges = append(p.ranges, PortRange{Protocol: x.Protocol, Last: 65535})
 		case x.Port != 0 && (x.EndPort == 0 || x.EndPort == last):
-			p.ranges = append(p.ranges, PortRange{x.Protocol, x.Port, last})
+			p.ranges = append(p.ranges, PortRange{Protocol: x.Protocol, First: x.Port, Last: last})
 		}
 	}
 	return p.normal()
@@ -93,7 +93,7 @@ func (p ports) resolved(named []state.NamedPort) ports {
 	for _, n := range p.names {
 		for _, x := range named {
 			if x.Name == n.name && x.Protocol == n.protocol {
-				ranges = append(ranges, PortRange{x.Protocol, x.Port, x.Port})
+				ranges = append(ranges, PortRange{Protocol: x.Protocol, First: x.Port, Last: x.Port})
 			}
 		}
 	}

@@ -19,13 +19,13 @@ func TestNormalise(t *testing.T) {
 		in, want []PortRange
 	}{
 		{"none", nil, nil},
-		{"sorted by protocol and port", []PortRange{{protoUDP, 53, 53}, {protoTCP, 443, 443}, {protoTCP, 80, 80}}, []PortRange{{protoTCP, 80, 80}, {protoTCP, 443, 443}, {protoUDP, 53, 53}}},
-		{"adjacent", []PortRange{{protoTCP, 81, 90}, {protoTCP, 80, 80}}, []PortRange{{protoTCP, 80, 90}}},
-		{"overlapping", []PortRange{{protoTCP, 80, 90}, {protoTCP, 85, 100}}, []PortRange{{protoTCP, 80, 100}}},
-		{"inside", []PortRange{{protoTCP, 80, 90}, {protoTCP, 85, 86}}, []PortRange{{protoTCP, 80, 90}}},
-		{"a gap of one", []PortRange{{protoTCP, 80, 80}, {protoTCP, 82, 82}}, []PortRange{{protoTCP, 80, 80}, {protoTCP, 82, 82}}},
-		{"not across protocols", []PortRange{{protoTCP, 80, 80}, {protoUDP, 81, 81}}, []PortRange{{protoTCP, 80, 80}, {protoUDP, 81, 81}}},
-		{"up to the last port", []PortRange{{protoTCP, 0, 65535}, {protoTCP, 65535, 65535}, {protoTCP, 0, 0}}, []PortRange{{protoTCP, 0, 65535}}},
+		{"sorted by protocol and port", []PortRange{portsFrom(protoUDP, 53, 53), portsFrom(protoTCP, 443, 443), portsFrom(protoTCP, 80, 80)}, []PortRange{portsFrom(protoTCP, 80, 80), portsFrom(protoTCP, 443, 443), portsFrom(protoUDP, 53, 53)}},
+		{"adjacent", []PortRange{portsFrom(protoTCP, 81, 90), portsFrom(protoTCP, 80, 80)}, []PortRange{portsFrom(protoTCP, 80, 90)}},
+		{"overlapping", []PortRange{portsFrom(protoTCP, 80, 90), portsFrom(protoTCP, 85, 100)}, []PortRange{portsFrom(protoTCP, 80, 100)}},
+		{"inside", []PortRange{portsFrom(protoTCP, 80, 90), portsFrom(protoTCP, 85, 86)}, []PortRange{portsFrom(protoTCP, 80, 90)}},
+		{"a gap of one", []PortRange{portsFrom(protoTCP, 80, 80), portsFrom(protoTCP, 82, 82)}, []PortRange{portsFrom(protoTCP, 80, 80), portsFrom(protoTCP, 82, 82)}},
+		{"not across protocols", []PortRange{portsFrom(protoTCP, 80, 80), portsFrom(protoUDP, 81, 81)}, []PortRange{portsFrom(protoTCP, 80, 80), portsFrom(protoUDP, 81, 81)}},
+		{"up to the last port", []PortRange{portsFrom(protoTCP, 0, 65535), portsFrom(protoTCP, 65535, 65535), portsFrom(protoTCP, 0, 0)}, []PortRange{portsFrom(protoTCP, 0, 65535)}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			if got := normalise(tc.in); !slices.Equal(got, tc.want) {
@@ -110,4 +110,8 @@ func TestBlockOf(t *testing.T) {
 			}
 		})
 	}
+}
+
+func portsFrom(p state.Protocol, first, last uint16) PortRange {
+	return PortRange{Protocol: p, First: first, Last: last}
 }

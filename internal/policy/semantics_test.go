@@ -112,7 +112,7 @@ func TestSharing(t *testing.T) {
 		t.Errorf("a subject that joins a set gives %+v", u)
 	}
 	s, ok := e.Set(id)
-	want := []RuleRef{{"ns/a", 0}, {"ns/b", 0}, {"ns/c", 0}}
+	want := []RuleRef{{"ns/a", 0, false}, {"ns/b", 0, false}, {"ns/c", 0, false}}
 	if !ok || !slices.Equal(s.Names, []string{"ns/a", "ns/b", "ns/c"}) || !slices.Equal(s.Rules, want) || !slices.Equal(s.Entries[client].Rules, []int{0, 1, 2}) {
 		t.Errorf("set of both is %+v", s)
 	}

@@ -27,9 +27,10 @@ type Trace struct {
 	Allowed bool
 	// Audited is true when it is allowed only because a drop is counted instead.
 	Audited bool
-	// Rules are all that allow it, Isolated the policies that isolate the pod in
-	// this direction.
+	// Rules are all that allow it, Denied all that deny it, Isolated the policies
+	// that isolate the pod in this direction.
 	Rules    []RuleRef
+	Denied   []RuleRef
 	Isolated []string
 	// Unsure are policies that may select the pod too: they select it by labels
 	// that identities do not have, and of this pod nothing else is known.
@@ -118,7 +119,7 @@ func (e *Engine) traceRules(selecting group[*compiled], named []state.NamedPort,
 		rules += len(p.rules[d])
 		for i, r := range p.rules[d] {
 			if e.ruleAllows(r, named, q) {
-				t.Rules = append(t.Rules, RuleRef{p.spec.Key(), i})
+				t.Rules = append(t.Rules, RuleRef{Policy: p.spec.Key(), Index: i})
 			}
 		}
 	}

@@ -28,13 +28,13 @@ func TestTrace(t *testing.T) {
 		want   Trace  // without Reason
 		reason string // a part of it
 	}{
-		{"all rules that allow", TraceQuery{Query: asks(false, client, "10.0.2.1", 80)}, Trace{Allowed: true, Rules: []RuleRef{{"ns/a", 0}, {"ns/a", 1}, {"ns/b", 0}}, Isolated: isolated}, "rules of them allow this"},
-		{"only the rule for the port", TraceQuery{Query: asks(false, client, "10.0.2.1", 90)}, Trace{Allowed: true, Rules: []RuleRef{{"ns/a", 1}}, Isolated: isolated}, "allow this"},
+		{"all rules that allow", TraceQuery{Query: asks(false, client, "10.0.2.1", 80)}, Trace{Allowed: true, Rules: []RuleRef{{"ns/a", 0, false}, {"ns/a", 1, false}, {"ns/b", 0, false}}, Isolated: isolated}, "rules of them allow this"},
+		{"only the rule for the port", TraceQuery{Query: asks(false, client, "10.0.2.1", 90)}, Trace{Allowed: true, Rules: []RuleRef{{"ns/a", 1, false}}, Isolated: isolated}, "allow this"},
 		{"denied", TraceQuery{Query: asks(false, client, "10.0.2.1", 91)}, Trace{Isolated: isolated}, "no rule of them allows this"},
 		{"open", TraceQuery{Query: asks(true, client, "10.0.2.1", 91)}, Trace{Allowed: true}, "no policy isolates the pod for egress"},
 		{"own node", TraceQuery{Query: asks(false, state.IdentityHost, "192.168.0.1", 91)}, Trace{Allowed: true}, "its own pods"},
 		{"peer that is not known", TraceQuery{Query: asks(false, 999, "11.0.0.1", 91)}, Trace{Isolated: isolated}, "identity 999"},
-		{"pod of another node, its named port", remote(asks(false, client, "11.0.0.1", 8080)), Trace{Allowed: true, Rules: []RuleRef{{"ns/b", 1}}, Isolated: isolated, Unsure: []string{"ns/hashed"}}, "ns/hashed may select the pod too"},
+		{"pod of another node, its named port", remote(asks(false, client, "11.0.0.1", 8080)), Trace{Allowed: true, Rules: []RuleRef{{"ns/b", 1, false}}, Isolated: isolated, Unsure: []string{"ns/hashed"}}, "ns/hashed may select the pod too"},
 		{"of another node, denied", remote(asks(false, client, "11.0.0.1", 8081)), Trace{Isolated: isolated, Unsure: []string{"ns/hashed"}}, "no rule of them"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

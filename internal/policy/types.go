@@ -2,7 +2,10 @@ package policy
 
 import (
 	"cmp"
+	"fmt"
 	"net/netip"
+	"strconv"
+	"strings"
 
 	"github.com/placid-net/placid/internal/state"
 )
@@ -32,10 +35,13 @@ type PortsID uint64
 // PortsAll is every protocol and port.
 const PortsAll PortsID = 0
 
-// PortRange is the ports First to Last, both included, of one protocol.
+// PortRange is the ports First to Last, both included, of one protocol; of ICMP
+// the types. state.ProtocolAny is every protocol, and has all ports, 0 to 65535.
 type PortRange struct {
 	Protocol    state.Protocol
 	First, Last uint16
+	Deny        bool // denied, whatever else allows it
+	Outside     bool // counts only for peers that are neither pod nor node: state.IdentityWorld
 }
 
 // EntryKey is the key of one entry: traffic of a pod under Set with Peer.
@@ -59,8 +65,28 @@ type Entry struct {
 
 // RuleRef names the rule that an entry comes from.
 type RuleRef struct {
-	Policy string // "namespace/name"
-	Index  int    // in spec.ingress or spec.egress
+	Policy string // state.NetworkPolicy.Key
+	Index  int    // in the list that it is in
+	Deny   bool   // in the list of rules that deny
+}
+
+// Field gives where the rule is in its object, e.g. "spec.ingressDeny[1]", or
+// "specs[2].egress[0]" when the policy's key says that it is part 3
+// (state.NetworkPolicy.Part).
+func (r RuleRef) Field(egress bool) string {
+	spec, field := "spec", "ingress"
+	if _, text, ok := strings.Cut(r.Policy, "#"); ok {
+		if part, err := strconv.Atoi(text); err == nil {
+			spec = fmt.Sprintf("specs[%d]", part-1)
+		}
+	}
+	if egress {
+		field = "egress"
+	}
+	if r.Deny {
+		field += "Deny"
+	}
+	return fmt.Sprintf("%s.%s[%d]", spec, field, r.Index)
 }
 
 // Set is one policy set with all its entries.
@@ -81,9 +107,13 @@ type EndpointPolicy struct {
 
 // Subject is a pod of this node that policies may select.
 type Subject struct {
-	Endpoint   uint32 // state.Endpoint.ID
-	Pod        state.PodRef
-	Labels     map[string]string // the pod's own, unfiltered
+	Endpoint uint32 // state.Endpoint.ID
+	Pod      state.PodRef
+	Labels   map[string]string // the pod's own, unfiltered
+	// Derived is what the pod has besides its own labels, by the keys that
+	// identities have ("k8s:io.kubernetes.pod.namespace"): the name and the labels
+	// of its namespace, its service account and its cluster, unfiltered.
+	Derived    map[string]string
 	NamedPorts []state.NamedPort
 }
 

@@ -14,7 +14,7 @@ func TestRevokes(t *testing.T) {
 	fromClient := allow(from(pods("app", "client")), tcp(80))
 	clients := ident(client, "app", "client", http(8080))
 	set := func(p state.NetworkPolicy) func(*Engine) { return func(e *Engine) { e.SetPolicy(p) } }
-	drop := func(name string) func(*Engine) { return func(e *Engine) { e.RemovePolicy("ns", name) } }
+	drop := func(name string) func(*Engine) { return func(e *Engine) { e.RemovePolicy("ns/" + name) } }
 	audited := in("p")
 	audited.Audit = true
 	prod := state.PolicyPeer{Pods: &state.Selector{MatchLabels: map[string]string{"app": "client", "env": "prod"}}}
@@ -43,7 +43,7 @@ func TestRevokes(t *testing.T) {
 		{"except that another block fills", Config{}, []any{in("p", allow(from(cidr("10.0.0.0/8"))))}, set(in("p", allow(from(cidr("10.0.0.0/8", "10.1.0.0/16"), cidr("10.1.0.0/16"))))), false},
 		{"two halves for a whole", Config{}, []any{in("p", allow(from(cidr("10.0.0.0/8"))))}, set(in("p", allow(from(cidr("10.0.0.0/9"), cidr("10.128.0.0/9"))))), true},
 		{"named egress port for all", Config{}, []any{out("p", allow(from(pods("app", "client")), namedTCP("http")))}, set(out("p", allow(nil, namedTCP("http")))), false},
-		{"only renamed", Config{}, []any{in("p", fromClient)}, func(e *Engine) { e.RemovePolicy("ns", "p"); e.SetPolicy(in("q", fromClient)) }, false},
+		{"only renamed", Config{}, []any{in("p", fromClient)}, func(e *Engine) { e.RemovePolicy("ns/p"); e.SetPolicy(in("q", fromClient)) }, false},
 		{"new identity", Config{}, []any{in("p", fromClient)}, func(e *Engine) { e.SetIdentity(ident(310, "app", "client")) }, false},
 		{"identity gone that is allowed", Config{}, []any{in("p", fromClient)}, func(e *Engine) { e.RemoveIdentity(client) }, true},
 		{"identity gone that is not", Config{}, []any{in("p", fromClient), ident(other, "app", "other")}, func(e *Engine) { e.RemoveIdentity(other) }, false},
@@ -88,7 +88,7 @@ func TestCameAndWent(t *testing.T) {
 	e := engine(t, Config{}, web(1), in("p", allow(from(cidr("10.0.0.0/8")), tcp(80))), ident(client, "app", "client"))
 	tell(t, e, in("q", allow(from(cidr("10.1.0.0/16"), pods("app", "client")), tcp(81))))
 	under(t, e, 1) // the set is made
-	e.RemovePolicy("ns", "q")
+	e.RemovePolicy("ns/q")
 	if u := e.Take(); !u.Empty() {
 		t.Errorf("Take gives %+v", u)
 	}
@@ -103,7 +103,7 @@ func TestNothingLeft(t *testing.T) {
 		in("p", allow(from(cidr("10.0.0.0/8", "10.1.0.0/16"), pods("app", "client")), tcp(80), namedTCP("http"))))
 	var mirror Tables
 	mirror.Apply(engine(t, Config{}).Take())
-	e.RemovePolicy("ns", "p")
+	e.RemovePolicy("ns/p")
 	e.RemoveSubject(1)
 	e.RemoveSubject(2)
 	e.RemoveIdentity(client)
@@ -164,15 +164,15 @@ func TestRefusedKeepsTheSetBefore(t *testing.T) {
 		t.Errorf("endpoint is under %+v, was under %+v\n%+v", under(t, e, 1), before, u)
 	}
 	trace, err := e.Trace(TraceQuery{Query: asks(false, client, "10.0.2.1", 9999)})
-	if err != nil || !trace.Allowed || !slices.Equal(trace.Rules, []RuleRef{{"ns/p", 0}}) {
+	if err != nil || !trace.Allowed || !slices.Equal(trace.Rules, []RuleRef{{"ns/p", 0, false}}) {
 		t.Errorf("Trace = %+v, %v", trace, err)
 	}
 	// It stays also when a policy of it goes, and goes with the last one.
-	e.RemovePolicy("ns", "p")
+	e.RemovePolicy("ns/p")
 	if e.Take(); under(t, e, 1) != before {
 		t.Errorf("endpoint is under %+v", under(t, e, 1))
 	}
-	e.RemovePolicy("ns", "big")
+	e.RemovePolicy("ns/big")
 	if u := e.Take(); under(t, e, 1) != (EndpointPolicy{}) || len(u.DroppedSets) != 1 || len(e.Refusals()) != 0 {
 		t.Errorf("endpoint is under %+v, %+v", under(t, e, 1), u)
 	}
@@ -208,7 +208,7 @@ func TestRefusedByIdentity(t *testing.T) {
 		// A set that lacks an entry is never taken to allow as much as another.
 		e.SetPolicy(in("q", allow(from(pods("app", "none")))))
 		e.Take()
-		e.RemovePolicy("ns", "q")
+		e.RemovePolicy("ns/q")
 		if u := e.Take(); u.Revokes {
 			t.Errorf("%+v", u)
 		}
@@ -280,7 +280,7 @@ func TestPrefixTakesOver(t *testing.T) {
 	if _, ok := u.Grown[key]; !ok || len(u.Grown) != 1 || len(u.CIDRs) != 1 {
 		t.Errorf("%+v", u)
 	}
-	e.RemovePolicy("ns", "inner")
+	e.RemovePolicy("ns/inner")
 	u = e.Take()
 	if !slices.Equal(u.Shrunk, []EntryKey{key}) || !slices.Equal(u.DroppedCIDRs, []netip.Prefix{prefix}) || u.Revokes {
 		t.Errorf("%+v", u)

@@ -26,6 +26,8 @@ type Node struct {
 	// Zone is the label topology.kubernetes.io/zone of the Node object, which is
 	// known of this node alone; empty if it has none.
 	Zone string `json:"zone,omitempty"`
+	// Labels are those of the Node object.
+	Labels map[string]string `json:"labels,omitempty"`
 }
 
 // Addr returns the node's first address of the family of is6, or the zero Addr.

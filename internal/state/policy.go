@@ -26,7 +26,7 @@ type NetworkPolicy struct {
 	Kind      PolicyKind `json:"kind,omitempty"`
 	Namespace string     `json:"namespace,omitempty"` // empty for a clusterwide one
 	Name      string     `json:"name"`
-	// Part is the index in specs; 0 is spec.
+	// Part is 0 for spec, and n for the item n-1 of specs.
 	Part int    `json:"part,omitempty"`
 	UID  string `json:"uid,omitempty"`
 	// Subject selects pods: of Kubernetes' kind by the keys of their own labels in
@@ -59,7 +59,7 @@ type NetworkPolicy struct {
 
 // Key names the policy among those of all kinds: "namespace/name" for
 // Kubernetes' own, "cnp/namespace/name" and "ccnp/name" for the others, with
-// "#part" for what is not the first.
+// "#part" for the parts of specs.
 func (p NetworkPolicy) Key() string {
 	key := p.Namespace + "/" + p.Name
 	switch p.Kind {

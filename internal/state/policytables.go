@@ -2,12 +2,17 @@ package state
 
 import "slices"
 
-// UpsertNetworkPolicy inserts or replaces the row of p.Namespace and p.Name.
+// UpsertNetworkPolicy inserts or replaces the row of p.Key().
 func (t *Tables) UpsertNetworkPolicy(p NetworkPolicy) error { return t.policies.upsert(&p) }
 
 // DeleteNetworkPolicy removes the row; removing what is absent is success.
-func (t *Tables) DeleteNetworkPolicy(namespace, name string) error {
-	return t.policies.remove(objectKey(namespace, name))
+func (t *Tables) DeleteNetworkPolicy(key string) error { return t.policies.remove(key) }
+
+func policyKey(p *NetworkPolicy) string {
+	if p.Name == "" {
+		return ""
+	}
+	return p.Key()
 }
 
 // NetworkPolicies returns all policies ordered by key, and a channel that is

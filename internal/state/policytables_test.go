@@ -47,7 +47,7 @@ func tableCases() []tableCase {
 			put: func(t *Tables, n, v int) error {
 				return t.UpsertNetworkPolicy(NetworkPolicy{Namespace: "n", Name: name[n], Subject: Selector{MatchLabels: labels[v]}})
 			},
-			del: func(t *Tables, n int) error { return t.DeleteNetworkPolicy("n", name[n]) },
+			del: func(t *Tables, n int) error { return t.DeleteNetworkPolicy("n/" + name[n]) },
 			get: func(t *Tables) (int, <-chan struct{}, error) { return count(t.NetworkPolicies()) },
 			find: func(t *Tables, v int) (bool, error) {
 				rows, _, err := t.NetworkPolicies()

@@ -50,6 +50,15 @@ type Service struct {
 	Annotations map[string]string
 }
 
+// PolicyService is any Service, also one without addresses, as policies see it.
+type PolicyService struct {
+	Ref    ServiceRef
+	Labels map[string]string
+	// Selector is spec.selector; nil for a Service whose EndpointSlices somebody
+	// else writes.
+	Selector map[string]string
+}
+
 // ServicePort is one port of a Service.
 type ServicePort struct {
 	Name     string // "" when the Service has one port only

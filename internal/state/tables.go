@@ -25,6 +25,10 @@ type Tables struct {
 	nodeEndpoints *table[NodeEndpoints]
 	services      *table[Service]
 	slices        *table[EndpointSlice]
+
+	cidrGroups     *table[CIDRGroup]
+	policyServices *table[PolicyService]
+	policySlices   *table[EndpointSlice]
 }
 
 // NewTables returns empty tables.
@@ -32,16 +36,20 @@ func NewTables() (*Tables, error) {
 	t := &Tables{
 		nodes:         newTable("node", func(n *Node) string { return n.Name }),
 		endpoints:     newTable("endpoint", func(e *Endpoint) string { return numberKey(e.ID) }),
-		policies:      newTable("networkPolicy", func(p *NetworkPolicy) string { return objectKey(p.Namespace, p.Name) }),
+		policies:      newTable("networkPolicy", policyKey),
 		namespaces:    newTable("namespace", func(n *Namespace) string { return n.Name }),
 		identities:    newTable("identity", func(i *Identity) string { return numberKey(i.ID) }),
 		pods:          newTable("pod", func(p *Pod) string { return objectKey(p.Ref.Namespace, p.Ref.Name) }),
 		nodeEndpoints: newTable("nodeEndpoints", func(n *NodeEndpoints) string { return n.Node }),
 		services:      newTable("service", func(s *Service) string { return objectKey(s.Ref.Namespace, s.Ref.Name) }),
 		slices:        newTable("endpointSlice", func(s *EndpointSlice) string { return objectKey(s.Namespace, s.Name) }),
+
+		cidrGroups:     newTable("cidrGroup", func(g *CIDRGroup) string { return g.Name }),
+		policyServices: newTable("policyService", func(s *PolicyService) string { return objectKey(s.Ref.Namespace, s.Ref.Name) }),
+		policySlices:   newTable("policySlice", func(s *EndpointSlice) string { return objectKey(s.Namespace, s.Name) }),
 	}
 	t.nodeEndpoints.equal = sameNodeEndpoints
-	t.services.equal, t.slices.equal = sameService, sameSlice
+	t.services.equal, t.slices.equal, t.policySlices.equal = sameService, sameSlice, sameSlice
 	endpoints := t.endpoints.schema()
 	endpoints.Indexes[indexAttach] = &memdb.IndexSchema{
 		Name: indexAttach, Unique: true, Indexer: index[Endpoint]{func(e *Endpoint) string { return e.Attachment.String() }},
@@ -50,6 +58,7 @@ func NewTables() (*Tables, error) {
 	for _, s := range []*memdb.TableSchema{
 		t.nodes.schema(), endpoints, t.policies.schema(), t.namespaces.schema(), t.identities.schema(),
 		t.pods.schema(), t.nodeEndpoints.schema(), t.services.schema(), t.slices.schema(),
+		t.cidrGroups.schema(), t.policyServices.schema(), t.policySlices.schema(),
 	} {
 		all[s.Name] = s
 	}
@@ -60,6 +69,7 @@ func NewTables() (*Tables, error) {
 	err = errors.Join(
 		t.nodes.open(db), t.endpoints.open(db), t.policies.open(db), t.namespaces.open(db),
 		t.identities.open(db), t.pods.open(db), t.nodeEndpoints.open(db), t.services.open(db), t.slices.open(db),
+		t.cidrGroups.open(db), t.policyServices.open(db), t.policySlices.open(db),
 	)
 	if err != nil {
 		return nil, fmt.Errorf("create state tables: %w", err)
@@ -87,6 +97,10 @@ func (t *Tables) DeleteNode(name string) error { return t.nodes.remove(name) }
 // Nodes returns all nodes ordered by name, and a channel that is closed when
 // the table changes.
 func (t *Tables) Nodes() ([]Node, <-chan struct{}, error) { return t.nodes.all() }
+
+// FeedNodes returns a feed of the nodes, ordered by name. Close it when it is no
+// longer read.
+func (t *Tables) FeedNodes() *Feed[Node] { return t.nodes.feed() }
 
 // NodeByName finds one node; ok is false when there is none.
 func (t *Tables) NodeByName(name string) (n Node, ok bool, err error) {

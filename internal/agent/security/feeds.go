@@ -77,7 +77,7 @@ func (e *Enforcer) pullPoliciesLocked() {
 		}
 		if c.New == nil {
 			delete(e.policies, c.Old.Key())
-			e.engine.RemovePolicy(c.Old.Namespace, c.Old.Name)
+			e.engine.RemovePolicy(c.Old.Key())
 			continue
 		}
 		e.policies[c.New.Key()] = known{c.New.UID, c.New.IsolatesIngress, c.New.IsolatesEgress}

@@ -352,6 +352,13 @@ type CPolicyKey struct {
 	Peer uint64
 }
 
+type CPortFlags uint32
+
+const (
+	CPortFlagsPORT_DENY    CPortFlags = 1
+	CPortFlagsPORT_OUTSIDE CPortFlags = 2
+)
+
 type CPortList struct {
 	_      structs.HostLayout
 	More   uint64
@@ -365,7 +372,8 @@ type CPortRange struct {
 	First uint16
 	Last  uint16
 	Proto uint8
-	Pad   [3]uint8
+	Flags uint8
+	Pad   [2]uint8
 }
 
 type CReason uint32
@@ -397,6 +405,7 @@ const (
 	CReasonDROP_NAT_EXHAUSTED      CReason = 167
 	CReasonDROP_FIB_FAILED         CReason = 169
 	CReasonDROP_SOURCE_RANGE       CReason = 177
+	CReasonDROP_POLICY_DENY        CReason = 181
 	CReasonDROP_VLAN               CReason = 182
 	CReasonDROP_INVALID_VNI        CReason = 183
 	CReasonDROP_TTL_EXCEEDED       CReason = 196
@@ -409,11 +418,12 @@ const (
 )
 
 type CSettings struct {
-	_        structs.HostLayout
-	Epoch    uint32
-	HasCidrs uint32
-	Hz       uint32
-	Timeout  [6]uint32
+	_         structs.HostLayout
+	Epoch     uint32
+	HasCidrs  uint16
+	HasDenies uint16
+	Hz        uint32
+	Timeout   [6]uint32
 }
 
 type CSockEntry struct {
@@ -524,6 +534,7 @@ const (
 	CVarAbiPolicyConstants  = "abi_policy_constants"
 	CVarAbiPolicyEntry      = "abi_policy_entry"
 	CVarAbiPolicyKey        = "abi_policy_key"
+	CVarAbiPortFlags        = "abi_port_flags"
 	CVarAbiPortList         = "abi_port_list"
 	CVarAbiPortRange        = "abi_port_range"
 	CVarAbiReason           = "abi_reason"
@@ -630,6 +641,7 @@ type CVariableSpecs struct {
 	AbiPolicyConstants  *ebpf.VariableSpec `ebpf:"abi_policy_constants"`
 	AbiPolicyEntry      *ebpf.VariableSpec `ebpf:"abi_policy_entry"`
 	AbiPolicyKey        *ebpf.VariableSpec `ebpf:"abi_policy_key"`
+	AbiPortFlags        *ebpf.VariableSpec `ebpf:"abi_port_flags"`
 	AbiPortList         *ebpf.VariableSpec `ebpf:"abi_port_list"`
 	AbiPortRange        *ebpf.VariableSpec `ebpf:"abi_port_range"`
 	AbiReason           *ebpf.VariableSpec `ebpf:"abi_reason"`
@@ -712,6 +724,7 @@ type CVariables struct {
 	AbiPolicyConstants  *ebpf.Variable `ebpf:"abi_policy_constants"`
 	AbiPolicyEntry      *ebpf.Variable `ebpf:"abi_policy_entry"`
 	AbiPolicyKey        *ebpf.Variable `ebpf:"abi_policy_key"`
+	AbiPortFlags        *ebpf.Variable `ebpf:"abi_port_flags"`
 	AbiPortList         *ebpf.Variable `ebpf:"abi_port_list"`
 	AbiPortRange        *ebpf.Variable `ebpf:"abi_port_range"`
 	AbiReason           *ebpf.Variable `ebpf:"abi_reason"`

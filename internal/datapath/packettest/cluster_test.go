@@ -272,7 +272,12 @@ func (r *clusterRun) write(c policytest.Cluster, t policy.Tables, bump bool) {
 		r.epoch++
 	}
 	s := settings()
-	s.Epoch, s.HasCidrs = r.epoch, uint32(min(len(t.CIDRs), 1))
+	s.Epoch, s.HasCidrs = r.epoch, uint16(min(len(t.CIDRs), 1))
+	for _, ranges := range t.Ports {
+		if slices.ContainsFunc(ranges, func(p policy.PortRange) bool { return p.Deny }) {
+			s.HasDenies = 1
+		}
+	}
 	r.setSettings(r.t, s)
 }
 
@@ -292,11 +297,26 @@ func (r *clusterRun) writePolicy(t policy.Tables) {
 }
 
 func (r *clusterRun) writePorts(key uint64, ranges []policy.PortRange) {
+	ranges = slices.SortedStableFunc(slices.Values(ranges), func(a, b policy.PortRange) int {
+		switch {
+		case a.Deny == b.Deny:
+			return 0
+		case a.Deny:
+			return -1
+		}
+		return 1
+	})
 	for {
 		var list abi.CPortList
 		list.Count = uint32(min(len(ranges), len(list.Ranges)))
 		for i, p := range ranges[:list.Count] {
 			list.Ranges[i] = portRange(uint8(p.Protocol), p.First, p.Last)
+			if p.Deny {
+				list.Ranges[i] = deny(list.Ranges[i])
+			}
+			if p.Outside {
+				list.Ranges[i] = outside(list.Ranges[i])
+			}
 		}
 		ranges = ranges[list.Count:]
 		if len(ranges) > 0 {

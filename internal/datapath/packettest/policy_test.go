@@ -191,7 +191,7 @@ func testProtocols(t *testing.T, n *node) {
 		{protoSCTP, overUDP, false},
 		{protoTCP, overICMP, false},
 		{protoUDP, overGRE, false},
-		{0, overTCP, false}, // all of a protocol, but which
+		{0, overTCP, true}, // every protocol
 	} {
 		for _, k := range n.talks(c.over) {
 			if podOf(k.b.Addr()) == nil || isNode(k.a.Addr()) {
