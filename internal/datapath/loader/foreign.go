@@ -79,6 +79,9 @@ func openConvertible(dir, name string, spec *ebpf.MapSpec) (*Map, error) {
 	}
 	f, problem := openForeign(pin, spec)
 	if f != nil {
+		if err = revive(pin, name, spec); err != nil {
+			return nil, errors.Join(fmt.Errorf("take up map %s again: %w", name, err), f.close())
+		}
 		return openBeside(f, pin, name, spec)
 	}
 	if m, err = makeMap(name, spec); err != nil {
@@ -96,6 +99,24 @@ func completeCommit(pin string) error {
 		return err
 	}
 	return nil
+}
+
+// revive is for an agent that finds its own map as the one before: another version
+// replaced it, and was replaced by it before everything was brought over. The map is
+// the next one then, and keeps what it still has.
+func revive(pin, name string, spec *ebpf.MapSpec) error {
+	if _, err := os.Stat(pin + nextSuffix); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	m, err := adoptMap(pin+beforeSuffix, name, spec)
+	if err != nil || m == nil {
+		return err
+	}
+	ours := m.sameLayout()
+	if err := m.Close(); err != nil || !ours {
+		return err
+	}
+	return os.Rename(pin+beforeSuffix, pin+nextSuffix)
 }
 
 // openBeside opens the map that is to take the place of one of another layout, with
