@@ -21,6 +21,7 @@ import (
 	"github.com/placid-net/placid/bench/internal/services"
 	"github.com/placid-net/placid/bench/internal/steps"
 	"github.com/placid-net/placid/bench/internal/tcp"
+	"github.com/placid-net/placid/bench/internal/trips"
 )
 
 const usage = `usage: bench [-short] DOCUMENT SECTION...
@@ -84,20 +85,21 @@ func measure(ctx context.Context, document, section string, short bool) error {
 	return report.Write(document, section, conditions, tables)
 }
 
+// tripCommands make this program serve and ask in pods.
+func tripCommands() trips.Commands {
+	return trips.Commands{Server: []string{childServer}, Client: []string{childTrips}}
+}
+
 func tablesOf(ctx context.Context, section string, short bool) ([]report.Table, error) {
 	switch section {
 	case "packets":
 		results, err := packets.Run(ctx, packets.Config{Args: []string{childPackets}, Short: short})
 		return packets.Tables(results), err
 	case "gc":
-		results, err := gc.Run(ctx, gc.Config{
-			Args: []string{childGC}, Server: []string{childServer}, Client: []string{childTrips}, Short: short,
-		})
+		results, err := gc.Run(ctx, gc.Config{Args: []string{childGC}, Trips: tripCommands(), Short: short})
 		return gc.Tables(results), err
 	case "resize":
-		results, err := resize.Run(ctx, resize.Config{
-			Args: []string{childResize}, Server: []string{childServer}, Client: []string{childTrips}, Short: short,
-		})
+		results, err := resize.Run(ctx, resize.Config{Args: []string{childResize}, Trips: tripCommands(), Short: short})
 		return resize.Tables(results), err
 	case "flood":
 		results, err := flood.Run(ctx, short, childFlood)

@@ -5,14 +5,15 @@ import (
 
 	"github.com/placid-net/placid/bench/internal/netlab"
 	"github.com/placid-net/placid/bench/internal/node"
+	"github.com/placid-net/placid/bench/internal/trips"
 	"github.com/placid-net/placid/internal/datapath"
 )
 
 // Config says how much to measure.
 type Config struct {
-	Args           []string // make this program call Child
-	Server, Client []string // make it call tcp.Serve and tcp.Trips
-	Short          bool
+	Args  []string // make this program call Child
+	Trips trips.Commands
+	Short bool
 }
 
 // size is how much is measured.
@@ -34,34 +35,20 @@ func newSize(short bool) size {
 
 // spec is what Child gets.
 type spec struct {
-	Node   node.Spec `json:"node"`
-	Size   size      `json:"size"`
-	Server []string  `json:"server"`
-	Client []string  `json:"client"`
+	Node  node.Spec      `json:"node"`
+	Size  size           `json:"size"`
+	Trips trips.Commands `json:"trips"`
 }
 
-// Run measures in a node of its own.
+// Run measures in a node of its own, with two pods.
 func Run(ctx context.Context, cfg Config) (r Report, err error) {
-	ns := make([]*netlab.Namespace, 4)
-	for i := range ns {
-		if ns[i], err = netlab.New(); err != nil {
-			return r, err
+	err = node.WithPods(2, func(self *netlab.Namespace, pods []node.Pod) error {
+		s := spec{Size: newSize(cfg.Short), Trips: cfg.Trips}
+		s.Node = node.Spec{
+			Self: node.Describe(1), Device: node.Device, Pods: pods,
+			Tables: datapath.TableSizes{TCP: uint32(2*s.Size.Entries + stormStretch*s.Size.NewFlows)},
 		}
-		defer ns[i].Close()
-	}
-	if err = netlab.Join(node.Side(ns[0], 1), node.Side(ns[1], 2)); err != nil {
-		return r, err
-	}
-	s := spec{Size: newSize(cfg.Short), Server: cfg.Server, Client: cfg.Client}
-	s.Node = node.Spec{
-		Self: node.Describe(1), Device: node.Device,
-		Tables: datapath.TableSizes{TCP: uint32(2*s.Size.Entries + stormStretch*s.Size.NewFlows)},
-	}
-	for i, pod := range ns[2:] {
-		s.Node.Pods = append(s.Node.Pods, node.Pod{
-			Netns: pod.Path(), IPv4: node.PodAddr(1, i+1, false), IPv6: node.PodAddr(1, i+1, true),
-		})
-	}
-	err = node.Measure(ctx, ns[0], s, &r, cfg.Args...)
+		return node.Measure(ctx, self, s, &r, cfg.Args...)
+	})
 	return r, err
 }

@@ -1,24 +1,15 @@
 package resize
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"os"
-	"os/exec"
 	"runtime"
-	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/placid-net/placid/bench/internal/netlab"
-	"github.com/placid-net/placid/bench/internal/tcp"
+	"github.com/placid-net/placid/bench/internal/trips"
 	"github.com/placid-net/placid/internal/datapath"
 )
 
@@ -32,59 +23,15 @@ func latencyWays() []string { return []string{wayNone, wayIdle, wayKernel, wayBa
 // latencies measures round trips between the pods while each way, or none, moves
 // all flows.
 func (m *measurement) latencies(ctx context.Context) error {
-	ns := make([]*netlab.Namespace, len(m.spec.Node.Pods))
-	for i, p := range m.spec.Node.Pods {
-		var err error
-		if ns[i], err = netlab.Open(p.Netns); err != nil {
-			return err
-		}
-		defer ns[i].Close()
-	}
-	stop, err := m.serve(ns[1])
+	pods, err := trips.Begin(m.spec.Trips, m.spec.Node.Pods, m.cpu)
 	if err != nil {
 		return err
 	}
-	defer stop()
-	compared := latencyWays()
-	for range m.spec.Size.Rounds {
-		for _, i := range rand.Perm(len(compared)) {
-			if err := m.latencyRound(ctx, ns[0], compared[i]); err != nil {
-				return fmt.Errorf("round trips, %s: %w", compared[i], err)
-			}
-		}
-	}
-	return nil
+	defer pods.Close()
+	return trips.InTurn(m.spec.Size.Rounds, latencyWays(), func(way string) error { return m.latencyRound(ctx, pods, way) })
 }
 
-func (m *measurement) child(ctx context.Context, args []string, more ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, "/proc/self/exe", append(slices.Clip(args), more...)...)
-	cmd.Stderr = os.Stderr
-	cmd.Env = append(os.Environ(), "GODEBUG=asyncpreemptoff=1")
-	return cmd
-}
-
-// serve starts the server in a pod, until stop is called.
-func (m *measurement) serve(pod *netlab.Namespace) (stop func(), err error) {
-	cmd := m.child(context.Background(), m.spec.Server, string(tcp.RoundTrips), strconv.Itoa(m.cpu))
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return nil, fmt.Errorf("start the server: %w", err)
-	}
-	if err := pod.Start(cmd); err != nil {
-		return nil, fmt.Errorf("start the server: %w", err)
-	}
-	stop = func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	}
-	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
-		stop()
-		return nil, fmt.Errorf("the server did not become ready: %w", err)
-	}
-	return stop, nil
-}
-
-func (m *measurement) latencyRound(ctx context.Context, pod *netlab.Namespace, way string) error {
+func (m *measurement) latencyRound(ctx context.Context, pods *trips.Pair, way string) error {
 	moving, cancel := context.WithCancel(ctx)
 	defer cancel()
 	type answer struct {
@@ -96,7 +43,7 @@ func (m *measurement) latencyRound(ctx context.Context, pod *netlab.Namespace, w
 		w, err := m.work(moving, way)
 		done <- answer{w, err}
 	}()
-	l, err := m.trips(ctx, pod)
+	l, err := pods.Measure(ctx, time.Duration(m.spec.Size.Seconds*float64(time.Second)))
 	cancel()
 	a := <-done
 	if err = errors.Join(err, a.err); err != nil {
@@ -173,22 +120,4 @@ func (m *measurement) copyUntil(ctx context.Context, entries uint32) (w Work, er
 		w.Ended++
 	}
 	return w, nil
-}
-
-// trips runs the client in its pod.
-func (m *measurement) trips(ctx context.Context, pod *netlab.Namespace) (l tcp.Latency, err error) {
-	duration := time.Duration(m.spec.Size.Seconds * float64(time.Second))
-	cmd := m.child(ctx, m.spec.Client, strconv.Itoa(m.cpu), m.pods[1].IPv4.String(), duration.String())
-	var out strings.Builder
-	cmd.Stdout = &out
-	if err = pod.Start(cmd); err == nil {
-		err = cmd.Wait()
-	}
-	if err != nil {
-		return l, fmt.Errorf("run the client: %w", err)
-	}
-	if err = json.Unmarshal([]byte(out.String()), &l); err != nil {
-		return l, fmt.Errorf("read the client's answer: %w", err)
-	}
-	return l, nil
 }
