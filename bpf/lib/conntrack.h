@@ -13,7 +13,9 @@
  *
  * A flow that is translated has two entries, twins (struct ct_nat): each
  * direction meets one of them and needs no other. What one learns about the flow
- * it tells the other, at once when its state changes and else now and then.
+ * it tells the other, at once when its state changes and else now and then. Where
+ * the source stays as it is, the first answer makes the one that the origin meets:
+ * until then the same backend is chosen again for each of its packets.
  */
 #pragma once
 
@@ -163,9 +165,79 @@ static __always_inline struct ct_entry *ct_promote(struct __sk_buff *ctx, struct
 	return there;
 }
 
-/* Let the twin of a translated flow's entry know that the flow lives, and how far it has come. */
+static __always_inline void pod_way(struct ct_way *way, const struct endpoint *ep)
+{
+	int i;
+
+	way->ifindex = ep->ifindex;
+	way->mtu = config.pod_mtu;
+	/* The short way leaves out the host device, and with it its queue. */
+	way->kind = ep->flags & ENDPOINT_SHAPED ? WAY_DEVICE : WAY_PEER;
+	__builtin_memcpy(way->dmac, ep->mac, sizeof(way->dmac));
+	for (i = 0; i < (int)sizeof(way->smac); i++)
+		way->smac[i] = config.router_mac[i];
+}
+
+/* How to reach an end, as far as that follows from who it is. */
+static __always_inline void end_way(struct ct_way *way, const struct end *end)
+{
+	way->kind = WAY_UNKNOWN;
+	if (is_pod(end))
+		pod_way(way, &end->ep);
+	else if (end->identity == IDENTITY_HOST)
+		way->kind = WAY_STACK;
+}
+
+/*
+ * Everything about a flow but its state, from its two real ends; side is the
+ * source's in the entry's key.
+ */
+static __always_inline void ct_describe(struct ct_entry *e, const struct scratch *s, __u8 side)
+{
+	side &= 1;
+	e->identity[side] = s->src.identity;
+	e->identity[!side] = s->dst.identity;
+	end_way(&e->way[side], &s->src);
+	end_way(&e->way[!side], &s->dst);
+	e->last = jiffies_now();
+	e->epoch = s->epoch; /* last: who sees it may use the rest */
+}
+
+/*
+ * Make the entry that the origin of a translated flow meets, at the first answer: e is
+ * the one that the answer meets, s->twin the key of the other and the side of the
+ * address that was asked.
+ */
+static __always_inline void ct_begin_asked(struct scratch *s, const struct ct_entry *e)
+{
+	void *table = table_in(&ct_new_map, TABLE_CURRENT);
+	__u32 flags = ct_state(e) & (CT_SHARED | CT_SERVICE | CT_FROM_HOST | CT_AUDITED);
+	__u8 side = s->twin.side & 1;
+	struct ct_nat *nat = &s->entry.nat;
+
+	if (!table)
+		return;
+	flags |= CT_NAT | (side ? 0 : CT_ORIGIN | CT_NAT_SIDE);
+	__builtin_memset(&s->entry, 0, sizeof(s->entry));
+	s->entry.state = (__u64)jiffies_now() << 32 | flags;
+	nat->addr[0] = s->packet.dst;
+	nat->addr[1] = s->packet.src;
+	nat->port[0] = s->packet.dport;
+	nat->port[1] = s->packet.sport;
+	nat->service = e->nat.service;
+	nat->backend = e->nat.backend;
+	nat->synced = jiffies_now();
+	ct_describe(&s->entry, s, side);
+	table_count_insert(TABLE_CT_NEW,
+			   bpf_map_update_elem(table, &s->twin.key, &s->entry, BPF_NOEXIST));
+}
+
+/*
+ * Let the twin of a translated flow's entry know that the flow lives, and how far it
+ * has come. first: the packet is the first answer.
+ */
 __noinline int ct_tell_twin(struct __sk_buff *ctx, struct scratch *s, enum hook hook,
-			    struct ct_entry *e)
+			    struct ct_entry *e, bool first)
 {
 	const struct ct_nat *nat;
 	bool embryonic = false;
@@ -185,6 +257,8 @@ __noinline int ct_tell_twin(struct __sk_buff *ctx, struct scratch *s, enum hook 
 		twin = ct_lookup_new(&s->twin.key);
 		embryonic = true;
 	}
+	if (!twin && first)
+		ct_begin_asked(s, e);
 	if (!twin)
 		return 0;
 	state = ct_state(twin);
@@ -237,46 +311,8 @@ static __always_inline const struct ct_nat *ct_pass(struct __sk_buff *ctx, struc
 		return NULL;
 	s->related = false;
 	if (add & ~(__u32)state || jiffies_now() - e->nat.synced > config.sync_jiffies)
-		ct_tell_twin(ctx, s, hook, e);
+		ct_tell_twin(ctx, s, hook, e, false);
 	return &e->nat;
-}
-
-static __always_inline void pod_way(struct ct_way *way, const struct endpoint *ep)
-{
-	int i;
-
-	way->ifindex = ep->ifindex;
-	way->mtu = config.pod_mtu;
-	/* The short way leaves out the host device, and with it its queue. */
-	way->kind = ep->flags & ENDPOINT_SHAPED ? WAY_DEVICE : WAY_PEER;
-	__builtin_memcpy(way->dmac, ep->mac, sizeof(way->dmac));
-	for (i = 0; i < (int)sizeof(way->smac); i++)
-		way->smac[i] = config.router_mac[i];
-}
-
-/* How to reach an end, as far as that follows from who it is. */
-static __always_inline void end_way(struct ct_way *way, const struct end *end)
-{
-	way->kind = WAY_UNKNOWN;
-	if (is_pod(end))
-		pod_way(way, &end->ep);
-	else if (end->identity == IDENTITY_HOST)
-		way->kind = WAY_STACK;
-}
-
-/*
- * Everything about a flow but its state, from its two real ends; side is the
- * source's in the entry's key.
- */
-static __always_inline void ct_describe(struct ct_entry *e, const struct scratch *s, __u8 side)
-{
-	side &= 1;
-	e->identity[side] = s->src.identity;
-	e->identity[!side] = s->dst.identity;
-	end_way(&e->way[side], &s->src);
-	end_way(&e->way[!side], &s->dst);
-	e->last = jiffies_now();
-	e->epoch = s->epoch; /* last: who sees it may use the rest */
 }
 
 /*
@@ -336,7 +372,8 @@ __noinline int ct_continue(struct __sk_buff *ctx, struct scratch *s, enum hook h
 		e = there;
 	}
 	if (flags & CT_NAT)
-		ct_tell_twin(ctx, s, hook, e);
+		ct_tell_twin(ctx, s, hook, e,
+			     flags & ~(__u32)state & CT_REPLIED && nat_side(flags) == s->flow.side);
 	return outcome;
 }
 
@@ -532,6 +569,9 @@ __noinline int ct_begin(struct scratch *s, struct ct_entry *e, __u32 flags)
 	if (s->translated)
 		s->entry.nat = s->nat;
 	ct_describe(&s->entry, s, side);
+	/* The first answer makes it where no source port has to be remembered. */
+	if (s->translated && !s->masqueraded && s->nat.port[0] == s->packet.sport)
+		return REASON_FORWARDED;
 	err = bpf_map_update_elem(table, &s->flow.key, &s->entry, BPF_NOEXIST);
 	table_count_insert(TABLE_CT_NEW, err);
 	if (!err)

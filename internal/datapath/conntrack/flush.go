@@ -40,9 +40,23 @@ type deletion struct {
 	filter   bpf.TablesCtFilter
 }
 
-// deleteFrom walks the table that the outer map holds, and the one that flows are
-// moving out of.
+// deleteFrom deletes from a table. The embryonic one is walked twice: the first
+// answer of a translated flow makes its other entry, also where the walk was already.
 func (c *Collector) deleteFrom(ctx context.Context, o outer, w deletion) (deleted int, err error) {
+	deleted, err = c.deleteOnce(ctx, o, w)
+	if err != nil || o.name != tableNew {
+		return deleted, err
+	}
+	if err = barrier(); err != nil {
+		return deleted, err
+	}
+	late, err := c.deleteOnce(ctx, o, w)
+	return deleted + late, err
+}
+
+// deleteOnce walks the table that the outer map holds, and the one that flows are
+// moving out of.
+func (c *Collector) deleteOnce(ctx context.Context, o outer, w deletion) (deleted int, err error) {
 	from, err := o.old()
 	if err != nil {
 		return 0, err

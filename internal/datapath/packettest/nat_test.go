@@ -193,6 +193,7 @@ func testErrorFromTheBackend(t *testing.T, n *node) {
 		n.relates(t, "from the backend",
 			complaint{backend.Addr(), asked.a.Addr(), quotedAs(real, false)},
 			complaint{asked.b.Addr(), asked.a.Addr(), quotedAs(asked, false)})
+		n.passes(t, "an answer", real.answers(t, n, ""))
 		n.relates(t, "from the client",
 			complaint{asked.a.Addr(), asked.b.Addr(), quotedAs(asked, true)},
 			complaint{asked.a.Addr(), backend.Addr(), quotedAs(real, true)})

@@ -42,6 +42,7 @@ func withServices() options {
 func TestServices(t *testing.T) {
 	suite{
 		{"PodToPod", testServicePodToPod},
+		{"Unanswered", testServiceUnanswered},
 		{"FromOutsideToPod", testNodePortToPod},
 		{"FromOutsideToAnotherNode", testNodePortElsewhere},
 		{"FromAnotherNode", testNodePortFromAnotherNode},
@@ -188,6 +189,37 @@ func (n *node) translates(t *testing.T, asked, real talk) {
 	for _, k := range []talk{asked, real} {
 		if r := n.find(t, k); r.table != asked.settled() || r.flags()&natted == 0 || !r.byA() || r.flags()&assured == 0 {
 			t.Errorf("%s is in %s with flags %#x, begun by the client: %t", k, r.table, r.flags(), r.byA())
+		}
+	}
+}
+
+// Until it is answered, a flow whose source stays as it is has one entry, the one that
+// an answer needs; so a flood of questions takes one for each.
+func testServiceUnanswered(t *testing.T, n *node) {
+	for _, proto := range []layers.IPProtocol{overTCP, overUDP} {
+		n.noServices(t)
+		one, other := at(podB.ip4, 8080), at(pods[2].ip4, 8080)
+		asked := talk{proto, at(podA.ip4, 40000), at(vip4, 80)}
+		n.serve(t, asked.b, served{proto: proto, cluster: []netip.AddrPort{one}})
+		n.becomes(t, "the first packet", asked.says(t, n, "S"), talk{proto, asked.a, one}.onward(t, n, "S", false, true))
+		n.becomes(t, "the first packet again", asked.says(t, n, "S"), talk{proto, asked.a, one}.onward(t, n, "S", false, true))
+		if got := n.entries(t, embryonic); got != 1 {
+			t.Errorf("%s: %d entries before an answer, want 1", proto, got)
+		}
+		n.serve(t, asked.b, served{proto: proto, cluster: []netip.AddrPort{other}})
+		n.becomes(t, "with another backend", asked.says(t, n, "S"), talk{proto, asked.a, other}.onward(t, n, "S", false, true))
+		n.serve(t, asked.b, served{proto: proto, cluster: []netip.AddrPort{one}})
+		n.becomes(t, "with the first one", asked.says(t, n, "S"), talk{proto, asked.a, one}.onward(t, n, "S", false, true))
+		n.becomes(t, "the answer", talk{proto, asked.a, one}.answers(t, n, "SA"), asked.onward(t, n, "SA", true, true))
+		if got := n.entries(t, embryonic); got != 3 { // the other backend's too
+			t.Errorf("%s: %d entries after the answer, want 3", proto, got)
+		}
+		n.becomes(t, "the answer again", talk{proto, asked.a, one}.answers(t, n, "SA"), asked.onward(t, n, "SA", true, true))
+		n.becomes(t, "the next packet", asked.says(t, n, "A"), talk{proto, asked.a, one}.onward(t, n, "A", false, true))
+		for _, k := range []talk{asked, {proto, asked.a, one}} {
+			if r := n.find(t, k); r.table != asked.settled() || !r.byA() {
+				t.Errorf("%s is in %s, begun by the client: %t", k, r.table, r.byA())
+			}
 		}
 	}
 }
