@@ -10,10 +10,11 @@ import (
 )
 
 // block is an IPBlock in canonical form: excepts are inside the CIDR, not inside
-// one another, and sorted.
+// one another, and sorted. The zero block has no address.
 type block struct {
-	cidr   netip.Prefix
-	except []netip.Prefix
+	cidr    netip.Prefix
+	except  []netip.Prefix
+	outside bool
 }
 
 // The addresses of IPv4 as the datapath's table of prefixes has them, inside of
@@ -24,7 +25,7 @@ var (
 	allIPv4    = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 )
 
-// blockOf is false when no address is in b.
+// blockOf is false when b is not valid.
 func blockOf(b state.IPBlock) (block, bool) {
 	cidr, ok := canonicalPrefix(b.CIDR)
 	if !ok {
@@ -32,13 +33,15 @@ func blockOf(b state.IPBlock) (block, bool) {
 	}
 	var except []netip.Prefix
 	for _, x := range b.Except {
-		x, ok = canonicalPrefix(x)
-		if !ok || contains(x, cidr) {
+		if x, ok = canonicalPrefix(x); !ok {
 			return block{}, false
 		}
-		if contains(cidr, x) {
+		if contains(cidr, x) || contains(x, cidr) {
 			except = append(except, x)
 		}
+	}
+	if slices.ContainsFunc(except, func(x netip.Prefix) bool { return contains(x, cidr) }) {
+		return block{}, true
 	}
 	slices.SortFunc(except, comparePrefixes)
 	var outer []netip.Prefix
@@ -47,7 +50,7 @@ func blockOf(b state.IPBlock) (block, bool) {
 			outer = append(outer, x)
 		}
 	}
-	return block{cidr, outer}, true
+	return block{cidr, outer, b.Outside}, true
 }
 
 // canonicalPrefix masks p, and makes IPv4 of IPv4 in IPv6. It is false when p is
@@ -90,16 +93,21 @@ func (b block) prefixes() []netip.Prefix {
 	return out
 }
 
-// String gives e.g. "10.0.0.0/8 except 10.1.0.0/16,10.2.0.0/16".
+// String gives e.g. "10.0.0.0/8 except 10.1.0.0/16,10.2.0.0/16", and "outside"
+// before it.
 func (b block) String() string {
+	text := b.cidr.String()
+	if b.outside {
+		text = "outside " + text
+	}
 	if len(b.except) == 0 {
-		return b.cidr.String()
+		return text
 	}
 	except := make([]string, len(b.except))
 	for i, x := range b.except {
 		except[i] = x.String()
 	}
-	return b.cidr.String() + " except " + strings.Join(except, ",")
+	return text + " except " + strings.Join(except, ",")
 }
 
 // prefixPeer is the PeerID of a prefix.

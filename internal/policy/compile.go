@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -20,9 +19,25 @@ const (
 	derivedPrefix = "k8s:io.cilium.k8s."
 
 	// subjectNamespace is the key of a subject's namespace among its labels. No
-	// label of a pod, which begins with podPrefix, has it.
+	// label of a pod, which begins with podPrefix or ownLabelPrefix, has it.
 	subjectNamespace = "namespace"
+	// ownLabelPrefix begins the keys of a subject's own labels that look as if they
+	// stood for something else.
+	ownLabelPrefix = "own:"
 )
+
+// derived tells whether a key of identities stands for something else than a label
+// of the pod.
+func derived(key string) bool { return key == namespaceKey || strings.HasPrefix(key, derivedPrefix) }
+
+// ownKey is the key of a pod's own label among the labels of subjects, where
+// podPrefix is before it already.
+func ownKey(key string) string {
+	if derived(key) {
+		return ownLabelPrefix + key
+	}
+	return key
+}
 
 // direction is ingress or egress, from the pod's point of view.
 type direction int
@@ -44,6 +59,7 @@ func (d direction) String() string {
 // compiled is a policy with its selectors and rules in canonical form.
 type compiled struct {
 	spec     state.NetworkPolicy
+	key      string
 	revision uint64 // no two SetPolicy have the same
 	subject  conjunction
 	valid    bool // subject can select something
@@ -53,41 +69,9 @@ type compiled struct {
 
 // rule is one PolicyRule.
 type rule struct {
+	ref   RuleRef
 	peers []peer
-	ports ports
-}
-
-// peerKind says what a peer is.
-type peerKind int
-
-const (
-	peerAny   peerKind = iota // every address
-	peerPods                  // identities that a selector matches
-	peerBlock                 // addresses
-	peerNone                  // nothing
-)
-
-// peer is one PolicyPeer, or every peer.
-type peer struct {
-	kind  peerKind
-	pods  conjunction // nil unless it is a selector
-	block block
-	// why says what is wrong with a peerNone.
-	why string
-}
-
-// text is different for different peers.
-func (p peer) text() string {
-	switch p.kind {
-	case peerAny:
-		return "any"
-	case peerPods:
-		return "pods " + p.pods.String()
-	case peerBlock:
-		return "block " + p.block.String()
-	case peerNone:
-	}
-	return "none " + p.why
+	ports ports // without flags
 }
 
 func (d direction) isolatedBy(p state.NetworkPolicy) bool {
@@ -97,71 +81,57 @@ func (d direction) isolatedBy(p state.NetworkPolicy) bool {
 	return p.IsolatesIngress
 }
 
+// counts tells whether c matters for a direction. Kubernetes' own does where it
+// isolates.
+func (c *compiled) counts(d direction) bool {
+	return d.isolatedBy(c.spec) || c.spec.Kind != state.PolicyKubernetes && len(c.rules[d]) > 0
+}
+
+// denies tells whether c has rules of a direction that deny.
+func (c *compiled) denies(d direction) bool {
+	return slices.ContainsFunc(c.rules[d], func(r rule) bool { return r.ref.Deny })
+}
+
 func (e *Engine) compile(p state.NetworkPolicy) *compiled {
 	e.revision++
-	c := &compiled{spec: p, revision: e.revision, subjects: group[*subject]{}}
-	c.subject, c.valid = requirements(podPrefix, p.Subject)
-	own := requirement{subjectNamespace, state.OperatorIn, []string{p.Namespace}}
-	c.subject = append(c.subject, own).canonical()
-	for d, rules := range [directions][]state.PolicyRule{p.Ingress, p.Egress} {
-		for _, r := range rules {
-			c.rules[d] = append(c.rules[d], rule{e.peersOf(p.Namespace, r.Peers), portsOf(r.Ports)})
-		}
-	}
+	c := &compiled{spec: p, key: p.Key(), revision: e.revision, subjects: group[*subject]{}}
+	c.subject, c.valid = subjectOf(p)
+	e.addRules(c, ingress, p.Ingress, false)
+	e.addRules(c, ingress, p.IngressDeny, true)
+	e.addRules(c, egress, p.Egress, false)
+	e.addRules(c, egress, p.EgressDeny, true)
 	return c
 }
 
-func (e *Engine) peersOf(namespace string, list []state.PolicyPeer) []peer {
-	if len(list) == 0 {
-		return []peer{{kind: peerAny}}
+// subjectOf gives what a policy requires of a subject's labels; false when nothing
+// can meet it.
+func subjectOf(p state.NetworkPolicy) (conjunction, bool) {
+	prefix := ""
+	if p.Kind == state.PolicyKubernetes {
+		prefix = podPrefix
 	}
-	out := make([]peer, len(list))
-	for i, p := range list {
-		out[i] = e.peerOf(namespace, p)
+	c, ok := requirements(prefix, p.Subject)
+	if p.Kind == state.PolicyKubernetes {
+		for i := range c {
+			c[i].key = ownKey(c[i].key)
+		}
 	}
-	return out
+	if p.Kind != state.PolicyCiliumClusterwide {
+		c = append(c, requirement{subjectNamespace, state.OperatorIn, []string{p.Namespace}})
+	}
+	return c.canonical(), ok
 }
 
-func (e *Engine) peerOf(namespace string, p state.PolicyPeer) peer {
-	switch {
-	case p.Block != nil && (p.Pods != nil || p.Namespaces != nil):
-		return peer{kind: peerNone, why: "a block together with a selector"}
-	case p.Block != nil:
-		b, ok := blockOf(*p.Block)
-		if !ok {
-			return peer{kind: peerNone, why: fmt.Sprintf("no address is in block %s", p.Block.CIDR)}
-		}
-		return peer{kind: peerBlock, block: b}
-	case p.Pods == nil && p.Namespaces == nil:
-		return peer{kind: peerNone, why: "neither a selector nor a block"}
+func (e *Engine) addRules(c *compiled, d direction, list []state.PolicyRule, deny bool) {
+	for i, r := range list {
+		c.rules[d] = append(c.rules[d], rule{
+			ref: RuleRef{c.key, i, deny}, peers: e.peersOf(c.spec.Namespace, r.Peers, deny), ports: portsOf(r.Ports, deny),
+		})
 	}
-	return e.podsOf(namespace, p)
 }
 
-// podsOf gives a peer that selects pods.
-func (e *Engine) podsOf(namespace string, p state.PolicyPeer) peer {
-	out := peer{kind: peerPods, pods: conjunction{}}
-	if p.Namespaces == nil {
-		out.pods = append(out.pods, requirement{namespaceKey, state.OperatorIn, []string{namespace}})
-	}
-	for _, part := range []selectorPart{{podPrefix, p.Pods, e.podLabelKnown}, {namespaceLabelsPrefix, p.Namespaces, e.namespaceLabelKnown}} {
-		if part.selector == nil {
-			continue
-		}
-		c, ok := requirements(part.prefix, *part.selector)
-		if !ok {
-			return peer{kind: peerNone, why: "a requirement that is not valid"}
-		}
-		out.pods = append(out.pods, c...)
-		if key, known := part.unknown(); !known && out.why == "" {
-			out.kind, out.why = peerNone, "label "+plain(key)+" is not part of identities (key labels)"
-		}
-	}
-	out.pods = out.pods.canonical()
-	return out
-}
-
-// selectorPart is a selector on the labels of pods, or of namespaces.
+// selectorPart is a selector on the labels of pods, of namespaces, or of
+// identities.
 type selectorPart struct {
 	prefix   string // of the keys in identities
 	selector *state.Selector
@@ -185,12 +155,24 @@ func (s selectorPart) unknown() (key string, ok bool) {
 }
 
 func (e *Engine) podLabelKnown(key string) bool {
-	if podPrefix+key == namespaceKey || strings.HasPrefix(podPrefix+key, derivedPrefix) {
-		return false
-	}
-	return e.cfg.PodLabelKnown == nil || e.cfg.PodLabelKnown(key)
+	return !derived(podPrefix+key) && (e.cfg.PodLabelKnown == nil || e.cfg.PodLabelKnown(key))
 }
 
 func (e *Engine) namespaceLabelKnown(key string) bool {
 	return e.cfg.NamespaceLabelKnown == nil || e.cfg.NamespaceLabelKnown(key)
+}
+
+// labelKnown is about a key as identities have it.
+func (e *Engine) labelKnown(key string) bool {
+	if name, ok := strings.CutPrefix(key, namespaceLabelsPrefix); ok {
+		return e.namespaceLabelKnown(name)
+	}
+	name, ok := strings.CutPrefix(key, podPrefix)
+	switch {
+	case !ok:
+		return false // of a source that no label of a pod has
+	case derived(key):
+		return e.cfg.DerivedLabelKnown == nil || e.cfg.DerivedLabelKnown(name)
+	}
+	return e.podLabelKnown(name)
 }

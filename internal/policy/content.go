@@ -12,7 +12,7 @@ import (
 	"github.com/placid-net/placid/internal/state"
 )
 
-// content is what a list of policies allows a subject in one direction. It never
+// content is what a list of policies says for a subject in one direction. It never
 // changes.
 type content struct {
 	key       string // of Engine.contents
@@ -24,12 +24,15 @@ type content struct {
 	own []ownPrefix
 	at  map[netip.Prefix][]int // own by prefix
 
-	names []string  // the policies, sorted
-	rules []RuleRef // all of their rules in this direction
-	users int       // bindings
+	closed  bool      // what no rule allows is denied
+	denying bool      // a line denies something
+	names   []string  // the policies, sorted
+	isolate []string  // those that isolate
+	rules   []RuleRef // all of their rules in this direction
+	users   int       // bindings
 }
 
-// line is a peer and all that is allowed with it.
+// line is a peer and all that is said of it.
 type line struct {
 	peer  peer
 	ports ports
@@ -43,30 +46,33 @@ type ownPrefix struct {
 	lines  []int
 }
 
-// contentOf gives what the policies, ordered by their keys, allow. Named ports of
-// ingress rules are the subject's.
-func (e *Engine) contentOf(d direction, policies []*compiled, named []state.NamedPort) *content {
-	key := contentKey(d, policies, named)
+// contentOf gives what the policies say that make a stance. Named ports of ingress
+// rules are the subject's.
+func (e *Engine) contentOf(d direction, s stance, named []state.NamedPort) *content {
+	key := contentKey(d, s, named)
 	if c := e.contents[key]; c != nil {
 		return c
 	}
-	c := &content{key: key, direction: d}
+	c := &content{key: key, direction: d, closed: s.closed, isolate: s.isolating(d)}
 	b := lineBuilder{lines: map[string]*line{}}
-	for _, p := range policies {
-		c.names = append(c.names, p.spec.Key())
-		for i, r := range p.rules[d] {
-			ref := RuleRef{Policy: p.spec.Key(), Index: i}
-			c.rules = append(c.rules, ref)
-			allowed := r.ports
+	if !s.closed {
+		b.add(peer{kind: peerAny}, allPorts())
+	}
+	for _, p := range s.policies {
+		c.names = append(c.names, p.key)
+		for _, r := range p.rules[d] {
+			c.rules = append(c.rules, r.ref)
+			said := r.ports
 			if d == ingress {
-				allowed = allowed.resolved(named)
+				said = said.resolved(named)
 			}
 			for _, x := range r.peers {
-				b.add(x, allowed, ref)
+				b.add(x, said.flagged(r.ref.Deny, x.block.outside), r.ref)
 			}
 		}
 	}
 	c.lines = b.sorted()
+	c.denying = slices.ContainsFunc(c.lines, func(l line) bool { return l.ports.denies() })
 	c.text = c.canonical()
 	c.id = SetID(e.named(c.text, uint64(SetClosed)+1))
 	c.findPrefixes()
@@ -75,10 +81,10 @@ func (e *Engine) contentOf(d direction, policies []*compiled, named []state.Name
 }
 
 // contentKey is the same when contentOf is sure to give the same.
-func contentKey(d direction, policies []*compiled, named []state.NamedPort) string {
+func contentKey(d direction, s stance, named []state.NamedPort) string {
 	var b strings.Builder
-	fmt.Fprint(&b, d)
-	for _, p := range policies {
+	fmt.Fprint(&b, d, s.closed)
+	for _, p := range s.policies {
 		fmt.Fprintf(&b, " %d", p.revision)
 	}
 	if d == ingress {
@@ -93,17 +99,17 @@ type lineBuilder struct {
 	lines map[string]*line
 }
 
-// add allows ports with a peer.
-func (b *lineBuilder) add(p peer, allowed ports, ref RuleRef) {
+// add says something of a peer, because of these rules.
+func (b *lineBuilder) add(p peer, said ports, refs ...RuleRef) {
 	switch {
-	case p.kind == peerBlock:
-		allowed.names = nil // no identity is behind an address that could name ports
-	case p.kind == peerAny && len(allowed.names) > 0:
+	case p.kind == peerBlock || p.kind == peerIdentity:
+		said.names = nil // no pod is behind an address, or known by its labels, that could name ports
+	case p.kind == peerAny && len(said.names) > 0:
 		// Only pods have named ports: every pod is a peer for them.
-		b.add(peer{kind: peerPods}, ports{names: allowed.names}, ref)
-		allowed.names = nil
+		b.add(peer{kind: peerPods}, ports{names: said.names}, refs...)
+		said.names = nil
 	}
-	if p.kind == peerNone || allowed.empty() {
+	if p.kind == peerNone || said.empty() {
 		return
 	}
 	text := p.text()
@@ -112,9 +118,11 @@ func (b *lineBuilder) add(p peer, allowed ports, ref RuleRef) {
 		l = &line{peer: p}
 		b.lines[text] = l
 	}
-	l.ports = l.ports.plus(allowed)
-	if n := len(l.refs); n == 0 || l.refs[n-1] != ref {
-		l.refs = append(l.refs, ref)
+	l.ports = l.ports.plus(said)
+	for _, ref := range refs {
+		if n := len(l.refs); n == 0 || l.refs[n-1] != ref {
+			l.refs = append(l.refs, ref)
+		}
 	}
 }
 
@@ -179,17 +187,7 @@ func (c *content) covering(p netip.Prefix) []int {
 	return nil
 }
 
-// any is what is allowed with every peer.
-func (c *content) any() ports {
-	for _, l := range c.lines {
-		if l.peer.kind == peerAny {
-			return l.ports
-		}
-	}
-	return ports{}
-}
-
-// sum is what these lines allow together.
+// sum is what these lines say together.
 func (c *content) sum(lines []int) ports {
 	var p ports
 	for _, i := range lines {
@@ -198,30 +196,45 @@ func (c *content) sum(lines []int) ports {
 	return p
 }
 
-// covers tells whether c allows all that o does, whoever the peers are. It may
-// be false where it is hard to see: when c allows by a block what o allows by a
-// selector.
+// about is what is said of all peers that p stands for, and is not a block.
+func (c *content) about(p peer) ports {
+	var sum ports
+	for _, l := range c.lines {
+		if l.peer.kind == peerAny || l.peer.kind == p.kind && l.peer.identity == p.identity && l.peer.pods.covers(p.pods) {
+			sum = sum.plus(l.ports)
+		}
+	}
+	return sum
+}
+
+// open tells whether c allows everything.
+func (c *content) open() bool {
+	return !c.denying && slices.Contains(c.about(peer{kind: peerAny}).ranges, allowEverything)
+}
+
+// covers tells whether c allows all that o does, whoever the peers are: it says
+// that of all who o allows something, and denies nobody anything that o does not
+// deny. It may be false where it is hard to see: when c allows by a block what o
+// allows by a selector.
 func (c *content) covers(o *content) bool {
-	anyway := c.any()
-	if anyway.all {
+	if c.open() {
 		return true
 	}
 	for _, l := range o.lines {
-		switch l.peer.kind {
-		case peerAny:
-			if !anyway.covers(l.ports) {
-				return false
-			}
-		case peerPods:
-			if !c.forPods(l.peer.pods).plus(anyway).covers(l.ports) {
-				return false
-			}
-		case peerBlock, peerNone:
+		if l.peer.kind != peerBlock && !c.about(l.peer).includes(o.about(l.peer), false) {
+			return false
 		}
 	}
+	for _, l := range c.lines {
+		if l.peer.kind != peerBlock && !o.about(l.peer).includes(l.ports, true) {
+			return false
+		}
+	}
+	anybody := peer{kind: peerAny}
+	mine, theirs := c.about(anybody), o.about(anybody)
 	for _, own := range [][]ownPrefix{o.own, c.own} {
 		for _, p := range own {
-			if !c.sum(c.covering(p.prefix)).plus(anyway).covers(o.sum(o.covering(p.prefix))) {
+			if !c.sum(c.covering(p.prefix)).plus(mine).covers(o.sum(o.covering(p.prefix)).plus(theirs)) {
 				return false
 			}
 		}
@@ -229,18 +242,7 @@ func (c *content) covers(o *content) bool {
 	return true
 }
 
-// forPods is what is allowed with all pods that a selector selects.
-func (c *content) forPods(selector conjunction) ports {
-	var p ports
-	for _, l := range c.lines {
-		if l.peer.kind == peerPods && l.peer.pods.covers(selector) {
-			p = p.plus(l.ports)
-		}
-	}
-	return p
-}
-
-// compareRefs orders rules by policy and index.
+// compareRefs orders rules by policy, those that allow first, and index.
 func compareRefs(a, b RuleRef) int {
-	return cmp.Or(strings.Compare(a.Policy, b.Policy), cmp.Compare(a.Index, b.Index))
+	return cmp.Or(strings.Compare(a.Policy, b.Policy), compareBools(a.Deny, b.Deny), cmp.Compare(a.Index, b.Index))
 }

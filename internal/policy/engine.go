@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"maps"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -105,18 +106,20 @@ type refusal struct {
 }
 
 // subjectLabels are the labels of a subject as compiled.subject speaks of them.
-func subjectLabels(namespace string, own map[string]string) map[string]string {
-	labels := make(map[string]string, len(own)+1)
-	for key, value := range own {
-		labels[podPrefix+key] = value
+func subjectLabels(s Subject) map[string]string {
+	labels := make(map[string]string, len(s.Labels)+len(s.Derived)+1)
+	for key, value := range s.Labels {
+		labels[ownKey(podPrefix+key)] = value
 	}
-	labels[subjectNamespace] = namespace
+	maps.Copy(labels, s.Derived)
+	labels[subjectNamespace] = s.Pod.Namespace
 	return labels
 }
 
 // SetPolicy adds a policy, or replaces the one with its key.
 func (e *Engine) SetPolicy(p state.NetworkPolicy) {
-	old := e.policies[p.Key()]
+	key := p.Key()
+	old := e.policies[key]
 	if old != nil && reflect.DeepEqual(old.spec, p) {
 		return
 	}
@@ -127,7 +130,7 @@ func (e *Engine) SetPolicy(p state.NetworkPolicy) {
 		}
 	}
 	e.forget(old)
-	e.policies[p.Key()] = c
+	e.policies[key] = c
 	if c.valid {
 		e.policiesBySubject.add(c, c.subject)
 	}
@@ -170,7 +173,7 @@ func (e *Engine) SetSubject(in Subject) {
 	} else {
 		e.subjectsByLabels.remove(s)
 	}
-	s.Subject, s.labels = in, subjectLabels(in.Pod.Namespace, in.Labels)
+	s.Subject, s.labels = in, subjectLabels(in)
 	e.subjectsByLabels.add(s)
 	for c := range s.policies {
 		delete(c.subjects, s)

@@ -75,7 +75,8 @@ func (x *identity) sets() group[*set] {
 }
 
 // refresh makes the entry of an identity in a set what it should be. One that
-// does not fit is left out: the set is in use and must stay.
+// does not fit is left out, as the set is in use and must stay; where it would
+// deny something, all is denied.
 func (e *Engine) refresh(s *set, x *identity) {
 	var lines []int
 	for sel := range x.selectors {
@@ -86,6 +87,10 @@ func (e *Engine) refresh(s *set, x *identity) {
 	slices.Sort(lines)
 	entry, ok, err := e.entryOf(s.content, lines, x.NamedPorts)
 	e.omit(s, x.ID, err)
+	if err != nil && s.content.sum(lines).denies() {
+		entry, err = e.denial(lines)
+		ok = err == nil
+	}
 	if ok {
 		e.put(s, PeerID(x.ID), entry)
 	} else {

@@ -47,15 +47,17 @@ func (t Tables) Judge(q Query) Verdict {
 	if id == SetOpen {
 		return Verdict{Allowed: true}
 	}
-	peer, ok := t.allowing(id, q)
-	return Verdict{Allowed: ok || audit, Audited: !ok && audit, Set: id, Peer: peer}
+	said, peer := t.judge(id, q)
+	ok := said == allowed
+	return Verdict{Allowed: ok || audit, Audited: !ok && audit, Denied: said == denied, Set: id, Peer: peer}
 }
 
-// allowing gives the first peer whose entry allows the flow.
-func (t Tables) allowing(id SetID, q Query) (PeerID, bool) {
+// judge gives what a set says of a flow, and the first peer whose entry says so:
+// one that denies it outweighs all others.
+func (t Tables) judge(id SetID, q Query) (said verdict, by PeerID) {
 	s := t.Sets[id]
 	if s == nil {
-		return 0, false
+		return silent, 0
 	}
 	peers := []PeerID{PeerAny}
 	if q.Identity != state.IdentityUnknown {
@@ -66,11 +68,18 @@ func (t Tables) allowing(id SetID, q Query) (PeerID, bool) {
 	}
 	for _, p := range peers {
 		x, ok := s.Entries[p]
-		if ok && (x.Ports == PortsAll || allowed(t.Ports[x.Ports], q.Protocol, q.Port)) {
-			return p, true
+		if !ok {
+			continue
+		}
+		v := allowed
+		if x.Ports != PortsAll {
+			v = judge(t.Ports[x.Ports], q.Protocol, q.Port, q.Identity == state.IdentityWorld)
+		}
+		if v > said {
+			said, by = v, p
 		}
 	}
-	return 0, false
+	return said, by
 }
 
 // prefixOf gives the longest prefix that an address is in. As in the datapath's

@@ -12,7 +12,7 @@ import (
 )
 
 var (
-	errTooManyRanges = fmt.Errorf("more than %d port ranges: write neighbouring ports as one range with endPort, or allow the whole protocol", MaxRanges)
+	errTooManyRanges = fmt.Errorf("more than %d port ranges: write neighbouring ports as one range with endPort, or name the whole protocol", MaxRanges)
 	errCollision     = errors.New("its number is taken by something else: change any rule or port of it to get another")
 )
 
@@ -32,13 +32,21 @@ type set struct {
 	published *origin // that the last Update had
 }
 
-// entry is what a set allows with one peer, and the lines that say so.
+// entry is what a set says of one peer, and the lines that say so.
 type entry struct {
 	ports PortsID
 	lines []int
 }
 
 func (x entry) equal(o entry) bool { return x.ports == o.ports && slices.Equal(x.lines, o.lines) }
+
+// at gives the entry of a peer; nil when there is none.
+func (s *set) at(peer PeerID) *entry {
+	if x, ok := s.entries[peer]; ok {
+		return &x
+	}
+	return nil
+}
 
 // origin says whose rules a set is made of.
 type origin struct {
@@ -98,38 +106,46 @@ func (e *Engine) plan(s *set) (map[PeerID]entry, error) {
 		switch l.peer.kind {
 		case peerPods:
 			if len(l.ports.ranges) > MaxRanges { // whether it selects anything yet or not
-				return nil, fmt.Errorf("with pods %s it allows %w", l.peer.pods, errTooManyRanges)
+				return nil, fmt.Errorf("with %s it speaks of %w", l.peer.who(), errTooManyRanges)
 			}
 			sel := e.selector(l.peer.pods)
 			sel.uses[s] = i
 			for id := range sel.ids {
 				members[id] = append(members[id], i)
 			}
-		case peerAny:
+		case peerAny, peerIdentity:
 			x, _, err := e.entryOf(c, []int{i}, nil)
 			if err != nil {
-				return nil, fmt.Errorf("with every peer it allows %w", err)
+				return nil, fmt.Errorf("with %s it speaks of %w", l.peer.who(), err)
 			}
-			entries[PeerAny] = x
+			entries[PeerID(l.peer.identity)] = x // PeerAny is no identity
 		case peerBlock, peerNone:
 		}
 	}
+	if err := e.planPrefixes(s); err != nil {
+		return nil, err
+	}
+	return entries, e.planMembers(c, members, entries)
+}
+
+// planPrefixes fills own of a new set.
+func (e *Engine) planPrefixes(s *set) error {
 	taken := map[PeerID]struct{}{}
-	for _, own := range c.own {
+	for _, own := range s.content.own {
 		peer := e.prefixPeer(own.prefix)
-		x, ok, err := e.entryOf(c, own.lines, nil)
+		x, ok, err := e.entryOf(s.content, own.lines, nil)
 		if _, twice := taken[peer]; err == nil && (twice || !e.prefixes.free(own.prefix, peer)) {
 			err = errCollision
 		}
 		taken[peer] = struct{}{}
 		if err != nil {
-			return nil, fmt.Errorf("with addresses of %s it allows %w", own.prefix, err)
+			return fmt.Errorf("with addresses of %s it speaks of %w", own.prefix, err)
 		}
 		if ok {
 			s.own[own.prefix] = x
 		}
 	}
-	return entries, e.planMembers(c, members, entries)
+	return nil
 }
 
 // planMembers adds the entries of identities, whose lines are given.
@@ -145,7 +161,7 @@ func (e *Engine) planMembers(c *content, members map[*identity][]int, entries ma
 		if !known {
 			var err error
 			if r.entry, r.ok, err = e.entryOf(c, lines, id.NamedPorts); err != nil {
-				return fmt.Errorf("with identity %d its rules together allow %w", id.ID, err)
+				return fmt.Errorf("with identity %d its rules together speak of %w", id.ID, err)
 			}
 			if !slices.ContainsFunc(lines, func(i int) bool { return len(c.lines[i].ports.names) > 0 }) {
 				same[key] = r
@@ -158,8 +174,8 @@ func (e *Engine) planMembers(c *content, members map[*identity][]int, entries ma
 	return nil
 }
 
-// entryOf gives what the lines allow with a peer that has these named ports; ok
-// is false when that is nothing.
+// entryOf gives what the lines say of a peer that has these named ports; ok is
+// false when that is nothing.
 func (e *Engine) entryOf(c *content, lines []int, named []state.NamedPort) (x entry, ok bool, err error) {
 	var sum ports
 	for _, i := range lines {
@@ -175,9 +191,17 @@ func (e *Engine) entryOf(c *content, lines []int, named []state.NamedPort) (x en
 	return x, err == nil, err
 }
 
+// denial gives an entry that denies everything, in place of one that says what
+// these lines do and does not fit.
+func (e *Engine) denial(lines []int) (x entry, err error) {
+	x.ports, err = e.list(ports{ranges: []PortRange{denyEverything}})
+	x.lines = lines
+	return x, err
+}
+
 // list gives the number of a list of ports.
 func (e *Engine) list(p ports) (PortsID, error) {
-	if p.all {
+	if slices.Equal(p.ranges, []PortRange{allowEverything}) {
 		return PortsAll, nil
 	}
 	if len(p.ranges) > MaxRanges {
@@ -362,7 +386,7 @@ func (s *set) export(o *origin, live map[PeerID]netip.Prefix) *Set {
 func (s *set) omission() string {
 	var out []string
 	for _, id := range slices.Sorted(maps.Keys(s.omitted)) {
-		out = append(out, fmt.Sprintf("with identity %d, which it denies until then, its rules together allow %s", id, s.omitted[id]))
+		out = append(out, fmt.Sprintf("with identity %d, which it denies until then, its rules together speak of %s", id, s.omitted[id]))
 	}
 	return strings.Join(out, "; ")
 }

@@ -38,13 +38,13 @@ func (e *Engine) settle() {
 // settleDirection binds one direction and gives what is in force then. Sets that
 // do not fit are remembered in unfit.
 func (e *Engine) settleDirection(s *subject, d direction, unfit map[SetID]string) (id SetID, audit bool) {
-	policies, isolated, audit := e.isolating(s.policies, d)
-	if !isolated {
+	st := e.stanceOf(s.policies, d)
+	if st.open {
 		e.bind(s, d, nil)
 		e.pardon(s, d)
 		return SetOpen, false
 	}
-	c := e.contentOf(d, policies, s.NamedPorts)
+	c := e.contentOf(d, st, s.NamedPorts)
 	reason, known := unfit[c.id]
 	if !known {
 		reason = e.enter(c)
@@ -53,38 +53,66 @@ func (e *Engine) settleDirection(s *subject, d direction, unfit map[SetID]string
 		unfit[c.id] = reason
 		e.refuse(s, d, c, reason)
 		if s.bound[d] == nil {
-			return SetClosed, audit
+			return SetClosed, st.audit
 		}
-		return s.bound[d].id, audit
+		return s.bound[d].id, st.audit
 	}
 	e.bind(s, d, c)
 	e.pardon(s, d)
-	return c.id, audit
+	return c.id, st.audit
 }
 
-// isolating gives those of the policies that count for a direction, ordered by
-// their keys: those that enforce, or if there are none, those that audit.
-func (e *Engine) isolating(selecting group[*compiled], d direction) (policies []*compiled, isolated, audit bool) {
+// stance is what the policies that select a pod make of one direction.
+type stance struct {
+	policies []*compiled // that count, ordered by their keys
+	open     bool        // all is allowed; there is nothing to judge by
+	closed   bool        // what no rule allows is denied, not just what one denies
+	audit    bool        // what is denied is only counted
+}
+
+// stanceOf goes by the policies that enforce, or where these leave the direction
+// open, by those that audit too.
+func (e *Engine) stanceOf(selecting group[*compiled], d direction) stance {
 	var enforce, audited []*compiled
 	if e.cfg.Mode == ModeNever {
-		return nil, false, false
+		return stance{open: true}
 	}
 	for c := range selecting {
 		switch {
-		case !d.isolatedBy(c.spec):
+		case !c.counts(d):
 		case c.spec.Audit:
 			audited = append(audited, c)
 		default:
 			enforce = append(enforce, c)
 		}
 	}
-	policies = enforce
-	if len(enforce) == 0 && e.cfg.Mode != ModeAlways {
-		policies, audit = audited, true
+	s := e.stanceBy(enforce, d)
+	if s.open && len(audited) > 0 {
+		s = e.stanceBy(append(enforce, audited...), d)
+		s.audit = true
 	}
-	slices.SortFunc(policies, func(a, b *compiled) int { return strings.Compare(a.spec.Key(), b.spec.Key()) })
-	isolated = len(policies) > 0 || e.cfg.Mode == ModeAlways
-	return policies, isolated, isolated && (audit || e.cfg.AuditAll)
+	s.audit = !s.open && (s.audit || e.cfg.AuditAll)
+	return s
+}
+
+// stanceBy is what policies that count make of a direction.
+func (e *Engine) stanceBy(policies []*compiled, d direction) stance {
+	slices.SortFunc(policies, func(a, b *compiled) int { return strings.Compare(a.key, b.key) })
+	s := stance{policies: policies}
+	s.closed = e.cfg.Mode == ModeAlways || slices.ContainsFunc(policies, func(c *compiled) bool { return d.isolatedBy(c.spec) })
+	s.open = !s.closed && !slices.ContainsFunc(policies, func(c *compiled) bool { return c.denies(d) })
+	return s
+}
+
+// isolating names the policies that isolate.
+func (s stance) isolating(d direction) []string {
+	var out []string
+	for _, c := range s.policies {
+		if d.isolatedBy(c.spec) {
+			out = append(out, c.key)
+		}
+	}
+	return out
 }
 
 // bind puts a direction of a subject under a content whose set is in use, or

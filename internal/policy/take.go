@@ -46,10 +46,7 @@ func (c *changes) entry(s *set, peer PeerID) {
 	if _, known := c.entries[key]; known {
 		return
 	}
-	c.entries[key] = nil
-	if x, ok := s.entries[peer]; ok {
-		c.entries[key] = &x
-	}
+	c.entries[key] = s.at(peer)
 }
 
 // Take returns what changed since the last Take. Applying all Updates in their
@@ -117,17 +114,17 @@ func (e *Engine) takeSets(u *Update) (renamed []*set) {
 func (e *Engine) takeEntries(u *Update) {
 	for key, before := range e.changes.entries {
 		s := e.sets[key.Set]
-		after, ok := s.entries[key.Peer]
-		grown := ok && (before == nil || !before.equal(after))
+		after := s.at(key.Peer)
+		grown := after != nil && (before == nil || !before.equal(*after))
 		switch {
 		case grown && (s.users > 0 || key.Peer.isPrefix()):
 			put(&u.Grown, key, Entry{after.ports, s.origin().of(after.lines)})
-		case !ok && before != nil && s.users > 0:
+		case after == nil && before != nil && s.users > 0:
 			u.Shrunk = append(u.Shrunk, key)
 		}
 		// What a set says of addresses stays the same: a prefix that comes or goes
 		// only moves it to another entry.
-		if before != nil && !key.Peer.isPrefix() && (!ok || !e.portsIn(after).covers(e.portsIn(*before))) {
+		if !key.Peer.isPrefix() && !e.saidBy(after).covers(e.saidBy(before)) {
 			u.Revokes = true
 		}
 	}
@@ -136,10 +133,13 @@ func (e *Engine) takeEntries(u *Update) {
 	}
 }
 
-// portsIn gives what an entry allows.
-func (e *Engine) portsIn(x entry) ports {
-	if x.ports == PortsAll {
-		return ports{all: true}
+// saidBy gives what an entry says; nil is none.
+func (e *Engine) saidBy(x *entry) ports {
+	switch {
+	case x == nil:
+		return ports{}
+	case x.ports == PortsAll:
+		return allPorts()
 	}
 	return ports{ranges: e.lists[x.ports].ranges}
 }
@@ -179,7 +179,7 @@ func (e *Engine) within(before SetID, beforeAudit bool, after SetID, afterAudit 
 	}
 	now := e.sets[after]
 	if beforeAudit || before == SetOpen {
-		return now.content.any().all
+		return now.content.open()
 	}
 	if before == after {
 		return true

@@ -75,56 +75,69 @@ func (e *Engine) traceSubject(s *subject, q TraceQuery) Trace {
 	if r == nil {
 		return e.traceRules(s.policies, s.NamedPorts, q)
 	}
-	_, _, audit := e.isolating(s.policies, d)
-	t := Trace{Isolated: slices.Clone(r.content.names), Reason: "the set that its policies make does not fit (" + r.reason + "), and "}
+	audit := e.stanceOf(s.policies, d).audit
+	t := Trace{Isolated: slices.Clone(r.content.isolate), Reason: "the set that its policies make does not fit (" + r.reason + "), and "}
 	c := s.bound[d]
 	if c == nil {
 		t.Reason += "nothing is allowed until it does"
-		return t.judged(audit)
+		return t.judged(true, audit)
 	}
-	t.Isolated = slices.Clone(c.names)
+	t.Isolated = slices.Clone(c.isolate)
 	for _, l := range c.lines {
-		if e.meets(l.peer, q) && l.ports.resolved(e.peerPorts(l.peer, q)).allows(q.Protocol, q.Port) {
-			t.Rules = append(t.Rules, l.refs...)
+		if e.meets(l.peer, q) {
+			t.add(l.refs, l.ports.resolved(e.peerPorts(l.peer, q)).judge(q))
 		}
 	}
 	slices.SortFunc(t.Rules, compareRefs)
-	t.Rules = slices.Compact(t.Rules)
+	slices.SortFunc(t.Denied, compareRefs)
+	t.Rules, t.Denied = slices.Compact(t.Rules), slices.Compact(t.Denied)
 	t.Reason += "the set that was in force before it stays"
-	return t.judged(audit)
+	return t.judged(c.closed, audit)
 }
 
-// judged fills the verdict.
-func (t Trace) judged(audit bool) Trace {
-	t.Allowed = len(t.Rules) > 0 || audit
-	t.Audited = len(t.Rules) == 0 && audit
+// add adds those of the rules that say what they say together.
+func (t *Trace) add(refs []RuleRef, said verdict) {
+	for _, ref := range refs {
+		switch {
+		case said == denied && ref.Deny:
+			t.Denied = append(t.Denied, ref)
+		case said == allowed && !ref.Deny:
+			t.Rules = append(t.Rules, ref)
+		}
+	}
+}
+
+// judged fills the verdict, where what no rule allows is denied (closed) or not.
+func (t Trace) judged(closed, audit bool) Trace {
+	ok := len(t.Denied) == 0 && (len(t.Rules) > 0 || !closed)
+	t.Allowed, t.Audited = ok || audit, !ok && audit
 	return t
 }
 
 // traceRules judges by the rules of policies that select the pod.
 func (e *Engine) traceRules(selecting group[*compiled], named []state.NamedPort, q TraceQuery) Trace {
 	d := q.direction()
-	policies, isolated, audit := e.isolating(selecting, d)
-	if !isolated {
+	s := e.stanceOf(selecting, d)
+	if s.open {
 		t := Trace{Allowed: true, Reason: fmt.Sprintf("no policy isolates the pod for %s", d)}
 		if e.cfg.Mode == ModeNever {
 			t.Reason = "policies are not enforced (enable-policy: never)"
 		}
 		return t
 	}
-	var t Trace
+	t := Trace{Isolated: s.isolating(d)}
 	rules := 0
-	for _, p := range policies {
-		t.Isolated = append(t.Isolated, p.spec.Key())
+	for _, p := range s.policies {
 		rules += len(p.rules[d])
-		for i, r := range p.rules[d] {
-			if e.ruleAllows(r, named, q) {
-				t.Rules = append(t.Rules, RuleRef{Policy: p.spec.Key(), Index: i})
+		for _, r := range p.rules[d] {
+			if e.ruleMatches(r, named, q) {
+				t.add([]RuleRef{r.ref}, allowed)
+				t.add([]RuleRef{r.ref}, denied)
 			}
 		}
 	}
-	t = t.judged(audit)
-	t.Reason = t.reason(d, rules)
+	t = t.judged(s.closed, s.audit)
+	t.Reason = t.reason(d, s, rules)
 	if id := q.Identity; id >= state.IdentityMin && e.identities[id] == nil {
 		t.Reason += fmt.Sprintf("; identity %d of the peer is not known here, so no selector matches it", id)
 	}
@@ -132,24 +145,33 @@ func (e *Engine) traceRules(selecting group[*compiled], named []state.NamedPort,
 }
 
 // reason says why pods that these many rules are about are allowed it or not.
-func (t Trace) reason(d direction, rules int) string {
+func (t Trace) reason(d direction, s stance, rules int) string {
 	by := fmt.Sprintf("the pod is isolated for %s by %s", d, strings.Join(t.Isolated, ", "))
-	if len(t.Isolated) == 0 {
+	switch {
+	case !s.closed:
+		by = fmt.Sprintf("no policy isolates the pod for %s", d)
+	case len(t.Isolated) == 0:
 		by = fmt.Sprintf("every pod is isolated (enable-policy: always) and no policy selects this one for %s", d)
 	}
-	switch {
+	switch counted := ": it is counted and not dropped (audit)"; {
+	case len(t.Denied) > 0 && t.Audited:
+		return by + ", and rules deny this" + counted
+	case len(t.Denied) > 0:
+		return by + ", and rules deny this, whatever others allow"
+	case !s.closed:
+		return by + ", and no rule denies this"
 	case len(t.Rules) > 0:
 		return by + ", and rules of them allow this"
 	case t.Audited:
-		return by + ", and no rule allows this: it is counted and not dropped (audit)"
+		return by + ", and no rule allows this" + counted
 	case rules == 0:
 		return by + ", and there is no rule that allows anything"
 	}
 	return by + ", and no rule of them allows this"
 }
 
-// ruleAllows judges one rule.
-func (e *Engine) ruleAllows(r rule, named []state.NamedPort, q TraceQuery) bool {
+// ruleMatches tells whether a rule is about the flow.
+func (e *Engine) ruleMatches(r rule, named []state.NamedPort, q TraceQuery) bool {
 	return slices.ContainsFunc(r.peers, func(p peer) bool {
 		if !e.meets(p, q) {
 			return false
@@ -157,8 +179,13 @@ func (e *Engine) ruleAllows(r rule, named []state.NamedPort, q TraceQuery) bool 
 		if q.Egress {
 			named = e.peerPorts(p, q)
 		}
-		return r.ports.resolved(named).allows(q.Protocol, q.Port)
+		return r.ports.resolved(named).judge(q) != silent
 	})
+}
+
+// judge gives what p, without its names, says of a flow.
+func (p ports) judge(q TraceQuery) verdict {
+	return judge(p.ranges, q.Protocol, q.Port, q.Identity == state.IdentityWorld)
 }
 
 // meets tells whether the flow's peer is p.
@@ -169,9 +196,11 @@ func (e *Engine) meets(p peer, q TraceQuery) bool {
 	case peerPods:
 		id := e.identities[q.Identity]
 		return id != nil && p.pods.matches(id.Labels)
+	case peerIdentity:
+		return q.Identity == p.identity
 	case peerBlock:
 		a := q.Peer.Unmap()
-		return a.IsValid() && p.block.contains(addrPrefix(a))
+		return a.IsValid() && p.block.contains(addrPrefix(a)) && (!p.block.outside || q.Identity == state.IdentityWorld)
 	case peerNone:
 	}
 	return false
@@ -188,18 +217,14 @@ func (e *Engine) peerPorts(p peer, q TraceQuery) []state.NamedPort {
 // policiesOf gives the policies that select pods of an identity, and the names of
 // those of which that cannot be told.
 func (e *Engine) policiesOf(id *identity) (selecting group[*compiled], unsure []string) {
-	labels := map[string]string{subjectNamespace: id.Labels[namespaceKey]}
-	for key, value := range id.Labels {
-		if strings.HasPrefix(key, podPrefix) && e.podLabelKnown(strings.TrimPrefix(key, podPrefix)) {
-			labels[key] = value
-		}
-	}
+	labels := maps.Clone(id.Labels)
+	labels[subjectNamespace] = id.Labels[namespaceKey]
 	selecting = group[*compiled]{}
 	for _, key := range slices.Sorted(maps.Keys(e.policies)) {
 		c := e.policies[key]
 		var known conjunction
 		for _, r := range c.subject {
-			if r.key == subjectNamespace || e.podLabelKnown(strings.TrimPrefix(r.key, podPrefix)) {
+			if e.labelKnown(r.key) || r.key == subjectNamespace && e.labelKnown(namespaceKey) {
 				known = append(known, r)
 			}
 		}
@@ -217,9 +242,10 @@ func (e *Engine) policiesOf(id *identity) (selecting group[*compiled], unsure []
 // SelectorUse is a selector of the policies that select pods of this node.
 type SelectorUse struct {
 	Selector   string
-	Policies   []string // "namespace/name", sorted
+	Policies   []string // their keys, sorted
 	Identities []uint32 // that it selects now, sorted
-	// Problem says why it selects nothing whatever the pods; empty when it may.
+	// Problem says why it cannot be judged: whatever the pods, it selects none in a
+	// rule that allows, and every peer in one that denies. Empty when it can.
 	Problem string
 }
 

@@ -17,7 +17,7 @@ type SetID uint64
 
 // The sets that are not made of rules.
 const (
-	SetOpen   SetID = 0 // no policy isolates the direction: all is allowed
+	SetOpen   SetID = 0 // no policy isolates the direction or denies anything: all is allowed
 	SetClosed SetID = 1 // nothing is allowed: the pod's first set could not be installed
 )
 
@@ -28,11 +28,12 @@ type PeerID uint64
 // PeerAny stands for every peer.
 const PeerAny PeerID = 0
 
-// PortsID names a list of port ranges, by its content as SetID does. PortsAll
-// is no list: every protocol and port.
+// PortsID names a list of port ranges, by its content as SetID does. In a list are
+// first those that deny, of each kind none that touch, and none that another makes
+// meaningless. PortsAll is no list: every protocol and port is allowed.
 type PortsID uint64
 
-// PortsAll is every protocol and port.
+// PortsAll allows every protocol and port.
 const PortsAll PortsID = 0
 
 // PortRange is the ports First to Last, both included, of one protocol; of ICMP
@@ -54,9 +55,9 @@ func (k EntryKey) compare(o EntryKey) int {
 	return cmp.Or(cmp.Compare(k.Set, o.Set), cmp.Compare(k.Peer, o.Peer))
 }
 
-// Entry is what is allowed with that peer. The ports of an entry never change
-// while its set is in use and its identity has the same labels; entries come and
-// go.
+// Entry is what is allowed with that peer, and what is denied. The ports of an
+// entry never change while its set is in use and its identity has the same labels;
+// entries come and go.
 type Entry struct {
 	Ports PortsID
 	// Rules are the indexes into the set's Rules that the entry comes from.
@@ -93,8 +94,8 @@ func (r RuleRef) Field(egress bool) string {
 type Set struct {
 	ID      SetID
 	Egress  bool
-	Rules   []RuleRef // every rule, in the order of its policies' names
-	Names   []string  // the policies that isolate, "namespace/name", sorted
+	Rules   []RuleRef // every rule, in the order of its policies' keys
+	Names   []string  // the keys of the policies that make it, sorted
 	Entries map[PeerID]Entry
 }
 
@@ -122,7 +123,10 @@ type Subject struct {
 // through: Ports, then Sets and Grown; CIDRs; Endpoints; DroppedCIDRs; Shrunk;
 // then the epoch if Revokes; then DroppedSets and DroppedPorts. Shrunk comes
 // after DroppedCIDRs because a prefix hides wider ones while it is there, and
-// before the epoch because no flow may be judged by what goes.
+// before the epoch because no flow may be judged by what goes. An entry is one
+// row: what it denies comes and goes with what it allows, so denies need no order
+// of their own. A row that cannot be written must not be left out when its list
+// denies something.
 type Update struct {
 	Ports map[PortsID][]PortRange // new lists
 	Sets  map[SetID]*Set          // sets that came into use, whole
@@ -134,7 +138,8 @@ type Update struct {
 	// Endpoints are the pods whose sets changed, by state.Endpoint.ID.
 	Endpoints map[uint32]EndpointPolicy
 	// DroppedEndpoints are those of subjects that were removed. They must not name
-	// their sets any more when DroppedSets are written, or nothing is allowed.
+	// their sets any more when DroppedSets are written: of a set that is half gone
+	// the half that denies may be the one.
 	DroppedEndpoints []uint32
 	// Revokes is true when something that was allowed may not be any more.
 	Revokes      bool
@@ -152,7 +157,7 @@ type Update struct {
 // Refusal says why a set, or an entry of it, is not in force. Nothing is opened
 // by it: its subjects stay at the sets they have, or at SetClosed.
 type Refusal struct {
-	Names  []string // the policies that make the set, "namespace/name", sorted
+	Names  []string // the keys of the policies that make the set, sorted
 	Reason string   // a sentence that says what to do
 	// Endpoints are the subjects that should be under the set and are not, sorted.
 	// There are none when only entries are left out.

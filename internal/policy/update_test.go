@@ -14,7 +14,12 @@ func TestRevokes(t *testing.T) {
 	fromClient := allow(from(pods("app", "client")), tcp(80))
 	clients := ident(client, "app", "client", http(8080))
 	set := func(p state.NetworkPolicy) func(*Engine) { return func(e *Engine) { e.SetPolicy(p) } }
-	drop := func(name string) func(*Engine) { return func(e *Engine) { e.RemovePolicy("ns/" + name) } }
+	drop := func(name string) func(*Engine) {
+		return func(e *Engine) {
+			e.RemovePolicy("ns/" + name)
+			e.RemovePolicy("cnp/ns/" + name)
+		}
+	}
 	audited := in("p")
 	audited.Audit = true
 	prod := state.PolicyPeer{Pods: &state.Selector{MatchLabels: map[string]string{"app": "client", "env": "prod"}}}
@@ -65,6 +70,26 @@ func TestRevokes(t *testing.T) {
 		{"subject gone", Config{}, []any{in("p", fromClient)}, func(e *Engine) { e.RemoveSubject(1) }, false},
 		{"audit ends", Config{AuditAll: true}, []any{in("p", fromClient)}, func(e *Engine) { e.SetAuditAll(false) }, true},
 		{"audit begins", Config{}, []any{in("p", fromClient)}, func(e *Engine) { e.SetAuditAll(true) }, false},
+		{"a deny more", Config{}, []any{lets("p", state.PolicyRule{})}, set(denies("q", fromClient)), true},
+		{"a deny where all is open", Config{}, nil, set(denies("q", fromClient)), true},
+		{"a deny of nobody", Config{}, nil, set(denies("q", allow(from(entity(state.EntityNone))))), false},
+		{"a deny fewer", Config{}, []any{lets("p", state.PolicyRule{}), denies("q", fromClient)}, drop("q"), false},
+		{"the only deny goes", Config{}, []any{denies("q", fromClient)}, drop("q"), false},
+		{"a wider deny", Config{}, []any{denies("q", fromClient)}, set(denies("q", allow(fromClient.Peers, tcp(80, 81)))), true},
+		{"a narrower deny", Config{}, []any{denies("q", allow(fromClient.Peers))}, set(denies("q", fromClient)), false},
+		{"a deny of fewer pods", Config{}, []any{denies("q", allow(from(pods("app", "client"))))}, set(denies("q", allow(from(prod)))), false},
+		{"a deny of more pods", Config{}, []any{denies("q", allow(from(prod)))}, set(denies("q", allow(from(pods("app", "client"))))), true},
+		{"a deny of a wider block", Config{}, []any{denies("q", allow(from(cidr("10.0.0.0/16"))))}, set(denies("q", allow(from(cidr("10.0.0.0/8"))))), true},
+		{"a deny of a narrower block", Config{}, []any{denies("q", allow(from(cidr("10.0.0.0/8"))))}, set(denies("q", allow(from(cidr("10.0.0.0/16"))))), false},
+		{"an except more of a deny", Config{}, []any{denies("q", allow(from(cidr("10.0.0.0/8"))))}, set(denies("q", allow(from(cidr("10.0.0.0/8", "10.1.0.0/16"))))), false},
+		{"a deny of all instead of one outside", Config{}, []any{denies("q", allow(from(outside("10.0.0.0/8"))))}, set(denies("q", allow(from(cidr("10.0.0.0/8"))))), true},
+		{"a deny outside instead of one of all", Config{}, []any{denies("q", allow(from(cidr("10.0.0.0/8"))))}, set(denies("q", allow(from(outside("10.0.0.0/8"))))), false},
+		{"a deny of an entity", Config{}, []any{denies("q", allow(from(entity(state.EntityWorld))))}, set(denies("q", allow(from(entity(state.EntityWorld), entity(state.EntityInit))))), true},
+		{"an entity fewer that is allowed", Config{}, []any{lets("q", allow(from(entity(state.EntityWorld), entity(state.EntityInit))))}, set(lets("q", allow(from(entity(state.EntityWorld))))), true},
+		{"an allow that was denied anyway", Config{}, []any{lets("p", fromClient), denies("q", allow(nil, tcp(80)))}, set(lets("p")), false},
+		{"a deny of an open audit", Config{AuditAll: true}, nil, set(denies("q", fromClient)), false},
+		{"new identity that is denied", Config{}, []any{denies("q", fromClient)}, func(e *Engine) { e.SetIdentity(ident(310, "app", "client")) }, true},
+		{"identity gone that is denied", Config{}, []any{denies("q", fromClient)}, func(e *Engine) { e.RemoveIdentity(client) }, false},
 		{"prefix of another set", Config{}, []any{in("p", allow(from(cidr("10.0.0.0/8"))))}, func(e *Engine) {
 			s := web(2)
 			s.Labels = map[string]string{"app": "db"}
@@ -74,7 +99,7 @@ func TestRevokes(t *testing.T) {
 		}, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			e := engine(t, tc.cfg, append([]any{clients, web(1)}, tc.before...)...)
+			e := engine(t, tc.cfg, append([]any{clients, ciliumWeb(1)}, tc.before...)...)
 			tc.change(e)
 			if u := e.Take(); u.Revokes != tc.want {
 				t.Errorf("Revokes is %v\n%+v", u.Revokes, u)
@@ -100,10 +125,12 @@ func TestCameAndWent(t *testing.T) {
 // TestNothingLeft removes everything that an engine was told.
 func TestNothingLeft(t *testing.T) {
 	e := engine(t, Config{}, web(1), web(2, http(80)), ident(client, "app", "client"),
-		in("p", allow(from(cidr("10.0.0.0/8", "10.1.0.0/16"), pods("app", "client")), tcp(80), namedTCP("http"))))
-	var mirror Tables
-	mirror.Apply(engine(t, Config{}).Take())
+		in("p", allow(from(cidr("10.0.0.0/8", "10.1.0.0/16"), pods("app", "client")), tcp(80), namedTCP("http"))),
+		denies("p", allow(from(outside("10.0.0.0/9"), endpoints("k8s:app", "client"), entity(state.EntityCluster)), namedTCP("http"), tcp(7))))
+	e.SetSubject(ciliumWeb(1))
+	e.Take()
 	e.RemovePolicy("ns/p")
+	e.RemovePolicy("cnp/ns/p")
 	e.RemoveSubject(1)
 	e.RemoveSubject(2)
 	e.RemoveIdentity(client)
@@ -217,6 +244,33 @@ func TestRefusedByIdentity(t *testing.T) {
 			t.Errorf("%+v, refused %+v", u, e.Refusals())
 		}
 	})
+}
+
+// TestDenyThatDoesNotFit has an identity of which two rules say more than fits: of
+// a set in use it denies everything to it, as what it should deny is among that.
+func TestDenyThatDoesNotFit(t *testing.T) {
+	half := oddPorts(2 * MaxRanges)
+	e := engine(t, Config{}, ciliumWeb(1), lets("p", state.PolicyRule{}),
+		denies("q", allow(from(endpoints("k8s:app", "client")), half[:MaxRanges]...), allow(from(endpoints("k8s:env", "prod")), half[MaxRanges:]...)))
+	before := under(t, e, 1)
+	both := ident(client, "app", "client")
+	both.Labels["k8s:env"] = "prod"
+	e.SetIdentity(both)
+	u := e.Take()
+	if under(t, e, 1) != before || !u.Revokes || len(u.Refused) != 1 || !strings.Contains(u.Refused[before.Ingress].Reason, "denies until then") {
+		t.Errorf("%+v", u)
+	}
+	x := u.Grown[EntryKey{before.Ingress, client}]
+	if !slices.Equal(u.Ports[x.Ports], []PortRange{denyEverything}) || len(x.Rules) != 2 {
+		t.Errorf("the entry is %+v of %+v", x, u.Ports)
+	}
+	if got := e.Tables().Judge(asks(false, client, "10.0.2.1", 2)); got.Allowed || !got.Denied {
+		t.Errorf("%+v", got)
+	}
+	e.RemoveIdentity(client)
+	if u := e.Take(); len(u.Shrunk) != 1 || len(u.DroppedPorts) != 1 || u.Revokes || len(e.Refusals()) != 0 {
+		t.Errorf("%+v", u)
+	}
 }
 
 // TestCollisions gives all texts of a kind the same number.

@@ -16,14 +16,20 @@ const (
 	ModeNever  = "never"
 )
 
+// Name is the name of every Cluster.
+const Name = "test"
+
 // Pod is a pod of a Cluster.
 type Pod struct {
-	Ref        state.PodRef
-	Labels     map[string]string
-	NamedPorts []state.NamedPort
-	Addrs      []netip.Addr // IPv4, then IPv6
-	Identity   uint32
-	Endpoint   uint32 // 0 on other nodes
+	Ref            state.PodRef
+	Labels         map[string]string
+	ServiceAccount string
+	NamedPorts     []state.NamedPort
+	Addrs          []netip.Addr // IPv4, then IPv6
+	// Init is true while the labels have no number yet.
+	Init     bool
+	Identity uint32
+	Endpoint uint32 // 0 on other nodes
 }
 
 // Cluster is what a node knows of a cluster.
@@ -36,16 +42,21 @@ type Cluster struct {
 	World      []netip.Addr // elsewhere
 	Mode       string       // of enable-policy: empty is default; ModeAlways, ModeNever
 	AuditAll   bool
-	// HiddenPodLabels and HiddenNamespaceLabels are keys that identities lack.
-	HiddenPodLabels, HiddenNamespaceLabels []string
+	// HiddenPodLabels and HiddenNamespaceLabels are keys that identities lack;
+	// HiddenDerivedLabels those of labels that stand for something else
+	// ("io.cilium.k8s.policy.serviceaccount").
+	HiddenPodLabels, HiddenNamespaceLabels, HiddenDerivedLabels []string
 
 	numbers map[string]uint32 // of identities, by what makes them
 }
 
-// Identities are those of all pods, ordered by number.
+// Identities are those of all pods whose labels have a number, ordered by it.
 func (c Cluster) Identities() []state.Identity {
 	seen := map[uint32]state.Identity{}
 	for _, p := range c.Pods {
+		if p.Init {
+			continue
+		}
 		seen[p.Identity] = state.Identity{ID: p.Identity, Labels: c.identityLabels(p), NamedPorts: p.NamedPorts}
 	}
 	var out []state.Identity
@@ -87,18 +98,52 @@ func (c Cluster) namespace(name string) state.Namespace {
 	return state.Namespace{Name: name}
 }
 
-func (c Cluster) identityLabels(p Pod) map[string]string {
-	out := map[string]string{"k8s:io.kubernetes.pod.namespace": p.Ref.Namespace}
-	for key, value := range p.Labels {
-		if !slices.Contains(c.HiddenPodLabels, key) {
-			out["k8s:"+key] = value
-		}
+// The keys of labels that stand for something else than a label of the pod.
+const (
+	namespaceKey      = "io.kubernetes.pod.namespace"
+	namespaceLabelKey = "io.cilium.k8s.namespace.labels."
+	accountKey        = "io.cilium.k8s.policy.serviceaccount"
+	clusterKey        = "io.cilium.k8s.policy.cluster"
+)
+
+// Derived is what a pod has besides its own labels, by the keys of identities.
+func (c Cluster) Derived(p Pod) map[string]string {
+	out := map[string]string{
+		"k8s:" + namespaceKey: p.Ref.Namespace, "k8s:" + accountKey: p.ServiceAccount, "k8s:" + clusterKey: Name,
 	}
 	for key, value := range c.namespace(p.Ref.Namespace).Labels {
-		if !slices.Contains(c.HiddenNamespaceLabels, key) {
-			out["k8s:io.cilium.k8s.namespace.labels."+key] = value
-		}
+		out["k8s:"+namespaceLabelKey+key] = value
 	}
+	return out
+}
+
+// allLabels are a pod's own and derived labels, by the keys of identities.
+func (c Cluster) allLabels(p Pod) map[string]string {
+	out := c.Derived(p)
+	for key, value := range p.Labels {
+		out["k8s:"+key] = value
+	}
+	return out
+}
+
+// hidden tells whether identities lack a label, by its key there.
+func (c Cluster) hidden(key string) bool {
+	name, ok := strings.CutPrefix(key, "k8s:")
+	if !ok {
+		return true // no label has another source
+	}
+	if label, of := strings.CutPrefix(name, namespaceLabelKey); of {
+		return slices.Contains(c.HiddenNamespaceLabels, label)
+	}
+	if name == namespaceKey || strings.HasPrefix(name, "io.cilium.k8s.") {
+		return slices.Contains(c.HiddenDerivedLabels, name)
+	}
+	return slices.Contains(c.HiddenPodLabels, name)
+}
+
+func (c Cluster) identityLabels(p Pod) map[string]string {
+	out := c.allLabels(p)
+	maps.DeleteFunc(out, func(key, _ string) bool { return c.hidden(key) })
 	return out
 }
 
@@ -111,6 +156,10 @@ func (c *Cluster) Number() {
 	}
 	for i := range c.Pods {
 		p := &c.Pods[i]
+		if p.Init {
+			p.Identity = state.IdentityInit
+			continue
+		}
 		labels := c.identityLabels(*p)
 		var key strings.Builder
 		for _, k := range slices.Sorted(maps.Keys(labels)) {

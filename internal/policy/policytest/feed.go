@@ -12,6 +12,7 @@ func (c Cluster) Config() policy.Config {
 		Mode: policy.Mode(c.Mode), AuditAll: c.AuditAll,
 		PodLabelKnown:       func(key string) bool { return !slices.Contains(c.HiddenPodLabels, key) },
 		NamespaceLabelKnown: func(key string) bool { return !slices.Contains(c.HiddenNamespaceLabels, key) },
+		DerivedLabelKnown:   func(key string) bool { return !slices.Contains(c.HiddenDerivedLabels, key) },
 	}
 }
 
@@ -35,7 +36,9 @@ func (c Cluster) Subjects() []policy.Subject {
 	var out []policy.Subject
 	for _, p := range c.Pods {
 		if p.Endpoint != 0 {
-			out = append(out, policy.Subject{Endpoint: p.Endpoint, Pod: p.Ref, Labels: p.Labels, NamedPorts: p.NamedPorts})
+			out = append(out, policy.Subject{
+				Endpoint: p.Endpoint, Pod: p.Ref, Labels: p.Labels, Derived: c.Derived(p), NamedPorts: p.NamedPorts,
+			})
 		}
 	}
 	return out

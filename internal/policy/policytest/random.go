@@ -19,14 +19,15 @@ var (
 	protocols      = []state.Protocol{state.ProtocolTCP, state.ProtocolUDP, state.ProtocolSCTP}
 	hiddenPods     = []string{"pod-hash"}
 	hiddenNames    = []string{"owner-hash"}
+	accounts       = []string{"default", "a", "b"}
 	prefixLengths4 = []int{0, 1, 8, 12, 16, 20, 24, 28, 30, 31, 32}
 	prefixLengths6 = []int{0, 1, 8, 48, 64, 80, 90, 96, 112, 120, 126, 127, 128}
 )
 
-// The protocols of packets besides those that policies can name.
+// The types of echo requests.
 const (
-	icmp   state.Protocol = 1
-	icmpv6 state.Protocol = 58
+	echo4 = 8
+	echo6 = 128
 )
 
 // random draws parts of a cluster.
@@ -50,6 +51,12 @@ func Random(rng *rand.Rand) Cluster {
 		c.Mode = ModeNever
 	}
 	c.AuditAll = r.chance(12)
+	switch r.IntN(16) {
+	case 0:
+		c.HiddenDerivedLabels = []string{namespaceKey}
+	case 1, 2:
+		c.HiddenDerivedLabels = []string{accountKey}
+	}
 	for i := range 1 + r.IntN(4) {
 		name := fmt.Sprintf("ns%d", i)
 		labels := r.labels(namespaceKeys)
@@ -101,9 +108,9 @@ func (c Cluster) Packets(rng *rand.Rand, n int) []Packet {
 			p.From, p.To = p.To, p.From
 		}
 		if r.chance(12) {
-			p.Protocol, p.Port = icmp, 0
+			p.Protocol, p.Port = state.ProtocolICMP, echo4
 			if p.From.Is6() {
-				p.Protocol = icmpv6
+				p.Protocol, p.Port = state.ProtocolICMPv6, echo6
 			}
 		}
 		out = append(out, p)
@@ -121,12 +128,15 @@ func (c Cluster) same(p Packet) bool {
 // just outside.
 func edges(np state.NetworkPolicy) []netip.Addr {
 	var out []netip.Addr
-	for _, r := range slices.Concat(np.Ingress, np.Egress) {
+	for _, r := range allRules(np) {
 		for _, peer := range r.Peers {
 			if peer.Block == nil {
 				continue
 			}
 			for _, p := range append(slices.Clone(peer.Block.Except), peer.Block.CIDR) {
+				if !p.IsValid() {
+					continue
+				}
 				first, last := p.Addr(), lastOf(p)
 				for _, a := range []netip.Addr{first, last, first.Prev(), last.Next()} {
 					if a.IsValid() && !a.Is4In6() {
@@ -137,6 +147,10 @@ func edges(np state.NetworkPolicy) []netip.Addr {
 		}
 	}
 	return out
+}
+
+func allRules(np state.NetworkPolicy) []state.PolicyRule {
+	return slices.Concat(np.Ingress, np.Egress, np.IngressDeny, np.EgressDeny)
 }
 
 func lastOf(p netip.Prefix) netip.Addr {
@@ -156,7 +170,7 @@ func (c Cluster) interestingPorts() []uint16 {
 		}
 	}
 	for _, np := range c.Policies {
-		for _, r := range slices.Concat(np.Ingress, np.Egress) {
+		for _, r := range allRules(np) {
 			for _, x := range r.Ports {
 				out = append(out, x.Port, x.Port-1, x.Port+1, x.EndPort, x.EndPort+1)
 			}
@@ -191,7 +205,7 @@ func (r random) labels(keys []string) map[string]string {
 func (r random) pod(i int) Pod {
 	p := Pod{
 		Ref:    state.PodRef{Namespace: pick(r, r.cluster.Namespaces).Name, Name: fmt.Sprintf("pod%d", i)},
-		Labels: r.labels(podKeys),
+		Labels: r.labels(podKeys), ServiceAccount: pick(r, accounts), Init: r.chance(16),
 	}
 	node := byte(1)
 	if r.chance(2) {
@@ -213,6 +227,9 @@ func (r random) pod(i int) Pod {
 }
 
 func (r random) policy(i int) state.NetworkPolicy {
+	if r.chance(2) {
+		return r.cilium(i)
+	}
 	np := state.NetworkPolicy{
 		Namespace: pick(r, r.cluster.Namespaces).Name, Name: fmt.Sprintf("policy%d", i),
 		Subject: r.selector(podKeys), Audit: r.chance(8),
