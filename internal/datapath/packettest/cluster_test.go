@@ -183,20 +183,21 @@ func (r *clusterRun) again(c policytest.Cluster, f *flowCase, revokes bool) {
 // become of it, by the routing table, is not this test's.
 func (r *clusterRun) compare(c policytest.Cluster, f *flowCase, flags string, want, audit bool) {
 	in := r.clusterInput(c, f, flags)
-	denied, err := r.moved(in, abi.CReasonDROP_POLICY, abi.CReasonREASON_AUDITED)
+	dropped, audited, err := r.judgement(in)
 	if err != nil {
 		r.t.Fatalf("%s: %s: %v", r.where, f.talk, err)
 	}
-	if denied[0] == want || denied[1] != audit {
-		r.t.Errorf("%s: %s, %s: denied %t, audited %t; the policies say allowed %t, audited %t\n%+v",
-			r.where, f.talk, flags, denied[0], denied[1], want, audit, c.Policies)
+	if dropped == want || audited != audit {
+		r.t.Fatalf("%s: %s, %s: denied %t, audited %t; the policies say allowed %t, audited %t\n%+v",
+			r.where, f.talk, flags, dropped, audited, want, audit, c.Policies)
 	}
 }
 
-// moved sends a packet and tells which of the counters moved.
-func (r *clusterRun) moved(in input, reasons ...abi.CReason) (out [2]bool, err error) {
-	var before, after [2]abi.CMetricsValue
-	read := func(into *[2]abi.CMetricsValue) (err error) {
+// judgement sends a packet and tells what policy did to it, by the counters.
+func (r *clusterRun) judgement(in input) (dropped, audited bool, err error) {
+	reasons := [...]abi.CReason{abi.CReasonDROP_POLICY, abi.CReasonDROP_POLICY_DENY, abi.CReasonREASON_AUDITED}
+	var before, after [len(reasons)]abi.CMetricsValue
+	read := func(into *[len(reasons)]abi.CMetricsValue) (err error) {
 		for i, reason := range reasons {
 			into[i], err = r.counter(counter{hookOf(in.program), reason})
 			if err != nil {
@@ -206,13 +207,13 @@ func (r *clusterRun) moved(in input, reasons ...abi.CReason) (out [2]bool, err e
 		return nil
 	}
 	if err = read(&before); err != nil {
-		return out, err
+		return false, false, err
 	}
 	if _, err = r.testRun(r.loader.Program(in.program), in, 0, 1); err != nil {
-		return out, err
+		return false, false, err
 	}
 	err = read(&after)
-	return [2]bool{before[0] != after[0], before[1] != after[1]}, err
+	return before[0] != after[0] || before[1] != after[1], before[2] != after[2], err
 }
 
 // clusterInput is the packet where this node sees it first.
