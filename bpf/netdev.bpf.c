@@ -14,6 +14,7 @@
 #include "lib/conntrack.h"
 #include "lib/count.h"
 #include "lib/forward.h"
+#include "lib/handover.h"
 #include "lib/maps.h"
 #include "lib/parse.h"
 #include "lib/policy.h"
@@ -49,6 +50,8 @@ static __noinline int from_netdev_slow(struct __sk_buff *ctx, struct scratch *s,
 	return to_stack(ctx, HOOK_FROM_NETDEV);
 }
 
+PROGRAM_BEFORE(from_netdev);
+
 SEC("tcx/ingress")
 int from_netdev(struct __sk_buff *ctx)
 {
@@ -58,6 +61,7 @@ int from_netdev(struct __sk_buff *ctx)
 	struct packet *p;
 	__u8 side;
 
+	hand_over(ctx, &from_netdev_v0);
 	if (!scratch)
 		return drop(ctx, HOOK_FROM_NETDEV, DROP_INVALID_PACKET); /* never: see scratch.h */
 	p = &scratch->packet;
@@ -80,12 +84,15 @@ int from_netdev(struct __sk_buff *ctx)
 	return from_netdev_slow(ctx, scratch, reason);
 }
 
+PROGRAM_BEFORE(to_netdev);
+
 SEC("tcx/egress")
 int to_netdev(struct __sk_buff *ctx)
 {
 	struct scratch *scratch = scratch_get();
 	enum reason reason;
 
+	hand_over(ctx, &to_netdev_v0);
 	/* What came in by a device was translated there. */
 	if (config.services && !ctx->ingress_ifindex && scratch &&
 	    (ctx->protocol == bpf_htons(ETH_P_IP) || ctx->protocol == bpf_htons(ETH_P_IPV6))) {

@@ -13,6 +13,7 @@
 #include "lib/count.h"
 #include "lib/encap.h"
 #include "lib/forward.h"
+#include "lib/handover.h"
 #include "lib/maps.h"
 #include "lib/parse.h"
 #include "lib/policy.h"
@@ -46,6 +47,8 @@ static __noinline int from_overlay_slow(struct __sk_buff *ctx, struct scratch *s
 	return track_and_send(ctx, s, HOOK_FROM_OVERLAY);
 }
 
+PROGRAM_BEFORE(from_overlay);
+
 SEC("tcx/ingress")
 int from_overlay(struct __sk_buff *ctx)
 {
@@ -57,6 +60,7 @@ int from_overlay(struct __sk_buff *ctx)
 	struct packet *p;
 	__u8 side;
 
+	hand_over(ctx, &from_overlay_v0);
 	if (!scratch)
 		return drop(ctx, HOOK_FROM_OVERLAY, DROP_INVALID_PACKET); /* never: see scratch.h */
 	p = &scratch->packet;
@@ -78,6 +82,8 @@ int from_overlay(struct __sk_buff *ctx)
 	return from_overlay_slow(ctx, scratch);
 }
 
+PROGRAM_BEFORE(to_overlay);
+
 SEC("tcx/egress")
 int to_overlay(struct __sk_buff *ctx)
 {
@@ -86,6 +92,7 @@ int to_overlay(struct __sk_buff *ctx)
 	struct scratch *scratch = scratch_get();
 	struct packet *p;
 
+	hand_over(ctx, &to_overlay_v0);
 	if (!scratch)
 		return drop(ctx, HOOK_TO_OVERLAY, DROP_INVALID_PACKET); /* never: see scratch.h */
 	p = &scratch->packet;

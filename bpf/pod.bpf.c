@@ -17,6 +17,7 @@
 #include "lib/conntrack.h"
 #include "lib/count.h"
 #include "lib/forward.h"
+#include "lib/handover.h"
 #include "lib/maps.h"
 #include "lib/neigh.h"
 #include "lib/parse.h"
@@ -66,6 +67,8 @@ static __noinline int from_pod_slow(struct __sk_buff *ctx, struct scratch *s)
 	return track_and_send(ctx, s, HOOK_FROM_POD);
 }
 
+PROGRAM_BEFORE(from_pod);
+
 SEC("tcx/ingress")
 int from_pod(struct __sk_buff *ctx)
 {
@@ -75,6 +78,7 @@ int from_pod(struct __sk_buff *ctx)
 	struct packet *p;
 	__u8 side;
 
+	hand_over(ctx, &from_pod_v0);
 	if (!scratch)
 		return drop(ctx, HOOK_FROM_POD, DROP_INVALID_PACKET); /* never: see scratch.h */
 	p = &scratch->packet;
@@ -132,6 +136,8 @@ static __noinline int to_pod_slow(struct __sk_buff *ctx, struct scratch *s)
 	return translate_and_deliver(ctx, s, s->translated ? &s->nat : NULL);
 }
 
+PROGRAM_BEFORE(to_pod);
+
 SEC("tcx/egress")
 int to_pod(struct __sk_buff *ctx)
 {
@@ -140,6 +146,7 @@ int to_pod(struct __sk_buff *ctx)
 	struct scratch *scratch = scratch_get();
 	struct packet *p;
 
+	hand_over(ctx, &to_pod_v0);
 	if (!scratch)
 		return drop(ctx, HOOK_TO_POD, DROP_INVALID_PACKET); /* never: see scratch.h */
 	p = &scratch->packet;

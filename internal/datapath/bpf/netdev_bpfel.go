@@ -27,6 +27,7 @@ const (
 	NetdevMapCtTcpMap        = "ct_tcp_map"
 	NetdevMapEndpointMap     = "endpoint_map"
 	NetdevMapFragmentMap     = "fragment_map"
+	NetdevMapFromNetdevV0    = "from_netdev_v0"
 	NetdevMapFrontendMap     = "frontend_map"
 	NetdevMapIcmpBudgetMap   = "icmp_budget_map"
 	NetdevMapIdentityMap     = "identity_map"
@@ -41,6 +42,7 @@ const (
 	NetdevMapSockMap         = "sock_map"
 	NetdevMapSourceRangeMap  = "source_range_map"
 	NetdevMapTableStatsMap   = "table_stats_map"
+	NetdevMapToNetdevV0      = "to_netdev_v0"
 	NetdevProgFromNetdev     = "from_netdev"
 	NetdevProgToNetdev       = "to_netdev"
 	NetdevVarConfig          = "config"
@@ -107,6 +109,7 @@ type NetdevMapSpecs struct {
 	CtTcpMap        *ebpf.MapSpec `ebpf:"ct_tcp_map"`
 	EndpointMap     *ebpf.MapSpec `ebpf:"endpoint_map"`
 	FragmentMap     *ebpf.MapSpec `ebpf:"fragment_map"`
+	FromNetdevV0    *ebpf.MapSpec `ebpf:"from_netdev_v0"`
 	FrontendMap     *ebpf.MapSpec `ebpf:"frontend_map"`
 	IcmpBudgetMap   *ebpf.MapSpec `ebpf:"icmp_budget_map"`
 	IdentityMap     *ebpf.MapSpec `ebpf:"identity_map"`
@@ -121,6 +124,7 @@ type NetdevMapSpecs struct {
 	SockMap         *ebpf.MapSpec `ebpf:"sock_map"`
 	SourceRangeMap  *ebpf.MapSpec `ebpf:"source_range_map"`
 	TableStatsMap   *ebpf.MapSpec `ebpf:"table_stats_map"`
+	ToNetdevV0      *ebpf.MapSpec `ebpf:"to_netdev_v0"`
 }
 
 // NetdevVariableSpecs contains global variables before they are loaded into the kernel.
@@ -161,6 +165,7 @@ type NetdevMaps struct {
 	CtTcpMap        *ebpf.Map `ebpf:"ct_tcp_map"`
 	EndpointMap     *ebpf.Map `ebpf:"endpoint_map"`
 	FragmentMap     *ebpf.Map `ebpf:"fragment_map"`
+	FromNetdevV0    *ebpf.Map `ebpf:"from_netdev_v0"`
 	FrontendMap     *ebpf.Map `ebpf:"frontend_map"`
 	IcmpBudgetMap   *ebpf.Map `ebpf:"icmp_budget_map"`
 	IdentityMap     *ebpf.Map `ebpf:"identity_map"`
@@ -175,6 +180,7 @@ type NetdevMaps struct {
 	SockMap         *ebpf.Map `ebpf:"sock_map"`
 	SourceRangeMap  *ebpf.Map `ebpf:"source_range_map"`
 	TableStatsMap   *ebpf.Map `ebpf:"table_stats_map"`
+	ToNetdevV0      *ebpf.Map `ebpf:"to_netdev_v0"`
 }
 
 func (m *NetdevMaps) Close() error {
@@ -190,6 +196,7 @@ func (m *NetdevMaps) Close() error {
 		m.CtTcpMap,
 		m.EndpointMap,
 		m.FragmentMap,
+		m.FromNetdevV0,
 		m.FrontendMap,
 		m.IcmpBudgetMap,
 		m.IdentityMap,
@@ -204,6 +211,7 @@ func (m *NetdevMaps) Close() error {
 		m.SockMap,
 		m.SourceRangeMap,
 		m.TableStatsMap,
+		m.ToNetdevV0,
 	)
 }
 

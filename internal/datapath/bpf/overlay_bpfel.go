@@ -27,6 +27,7 @@ const (
 	OverlayMapCtTcpMap        = "ct_tcp_map"
 	OverlayMapEndpointMap     = "endpoint_map"
 	OverlayMapFragmentMap     = "fragment_map"
+	OverlayMapFromOverlayV0   = "from_overlay_v0"
 	OverlayMapFrontendMap     = "frontend_map"
 	OverlayMapIcmpBudgetMap   = "icmp_budget_map"
 	OverlayMapIdentityMap     = "identity_map"
@@ -41,6 +42,7 @@ const (
 	OverlayMapSockMap         = "sock_map"
 	OverlayMapSourceRangeMap  = "source_range_map"
 	OverlayMapTableStatsMap   = "table_stats_map"
+	OverlayMapToOverlayV0     = "to_overlay_v0"
 	OverlayProgFromOverlay    = "from_overlay"
 	OverlayProgToOverlay      = "to_overlay"
 	OverlayVarConfig          = "config"
@@ -107,6 +109,7 @@ type OverlayMapSpecs struct {
 	CtTcpMap        *ebpf.MapSpec `ebpf:"ct_tcp_map"`
 	EndpointMap     *ebpf.MapSpec `ebpf:"endpoint_map"`
 	FragmentMap     *ebpf.MapSpec `ebpf:"fragment_map"`
+	FromOverlayV0   *ebpf.MapSpec `ebpf:"from_overlay_v0"`
 	FrontendMap     *ebpf.MapSpec `ebpf:"frontend_map"`
 	IcmpBudgetMap   *ebpf.MapSpec `ebpf:"icmp_budget_map"`
 	IdentityMap     *ebpf.MapSpec `ebpf:"identity_map"`
@@ -121,6 +124,7 @@ type OverlayMapSpecs struct {
 	SockMap         *ebpf.MapSpec `ebpf:"sock_map"`
 	SourceRangeMap  *ebpf.MapSpec `ebpf:"source_range_map"`
 	TableStatsMap   *ebpf.MapSpec `ebpf:"table_stats_map"`
+	ToOverlayV0     *ebpf.MapSpec `ebpf:"to_overlay_v0"`
 }
 
 // OverlayVariableSpecs contains global variables before they are loaded into the kernel.
@@ -161,6 +165,7 @@ type OverlayMaps struct {
 	CtTcpMap        *ebpf.Map `ebpf:"ct_tcp_map"`
 	EndpointMap     *ebpf.Map `ebpf:"endpoint_map"`
 	FragmentMap     *ebpf.Map `ebpf:"fragment_map"`
+	FromOverlayV0   *ebpf.Map `ebpf:"from_overlay_v0"`
 	FrontendMap     *ebpf.Map `ebpf:"frontend_map"`
 	IcmpBudgetMap   *ebpf.Map `ebpf:"icmp_budget_map"`
 	IdentityMap     *ebpf.Map `ebpf:"identity_map"`
@@ -175,6 +180,7 @@ type OverlayMaps struct {
 	SockMap         *ebpf.Map `ebpf:"sock_map"`
 	SourceRangeMap  *ebpf.Map `ebpf:"source_range_map"`
 	TableStatsMap   *ebpf.Map `ebpf:"table_stats_map"`
+	ToOverlayV0     *ebpf.Map `ebpf:"to_overlay_v0"`
 }
 
 func (m *OverlayMaps) Close() error {
@@ -190,6 +196,7 @@ func (m *OverlayMaps) Close() error {
 		m.CtTcpMap,
 		m.EndpointMap,
 		m.FragmentMap,
+		m.FromOverlayV0,
 		m.FrontendMap,
 		m.IcmpBudgetMap,
 		m.IdentityMap,
@@ -204,6 +211,7 @@ func (m *OverlayMaps) Close() error {
 		m.SockMap,
 		m.SourceRangeMap,
 		m.TableStatsMap,
+		m.ToOverlayV0,
 	)
 }
 

@@ -27,6 +27,7 @@ const (
 	PodMapCtTcpMap        = "ct_tcp_map"
 	PodMapEndpointMap     = "endpoint_map"
 	PodMapFragmentMap     = "fragment_map"
+	PodMapFromPodV0       = "from_pod_v0"
 	PodMapFrontendMap     = "frontend_map"
 	PodMapIcmpBudgetMap   = "icmp_budget_map"
 	PodMapIdentityMap     = "identity_map"
@@ -41,6 +42,7 @@ const (
 	PodMapSockMap         = "sock_map"
 	PodMapSourceRangeMap  = "source_range_map"
 	PodMapTableStatsMap   = "table_stats_map"
+	PodMapToPodV0         = "to_pod_v0"
 	PodProgFromPod        = "from_pod"
 	PodProgToPod          = "to_pod"
 	PodVarConfig          = "config"
@@ -107,6 +109,7 @@ type PodMapSpecs struct {
 	CtTcpMap        *ebpf.MapSpec `ebpf:"ct_tcp_map"`
 	EndpointMap     *ebpf.MapSpec `ebpf:"endpoint_map"`
 	FragmentMap     *ebpf.MapSpec `ebpf:"fragment_map"`
+	FromPodV0       *ebpf.MapSpec `ebpf:"from_pod_v0"`
 	FrontendMap     *ebpf.MapSpec `ebpf:"frontend_map"`
 	IcmpBudgetMap   *ebpf.MapSpec `ebpf:"icmp_budget_map"`
 	IdentityMap     *ebpf.MapSpec `ebpf:"identity_map"`
@@ -121,6 +124,7 @@ type PodMapSpecs struct {
 	SockMap         *ebpf.MapSpec `ebpf:"sock_map"`
 	SourceRangeMap  *ebpf.MapSpec `ebpf:"source_range_map"`
 	TableStatsMap   *ebpf.MapSpec `ebpf:"table_stats_map"`
+	ToPodV0         *ebpf.MapSpec `ebpf:"to_pod_v0"`
 }
 
 // PodVariableSpecs contains global variables before they are loaded into the kernel.
@@ -161,6 +165,7 @@ type PodMaps struct {
 	CtTcpMap        *ebpf.Map `ebpf:"ct_tcp_map"`
 	EndpointMap     *ebpf.Map `ebpf:"endpoint_map"`
 	FragmentMap     *ebpf.Map `ebpf:"fragment_map"`
+	FromPodV0       *ebpf.Map `ebpf:"from_pod_v0"`
 	FrontendMap     *ebpf.Map `ebpf:"frontend_map"`
 	IcmpBudgetMap   *ebpf.Map `ebpf:"icmp_budget_map"`
 	IdentityMap     *ebpf.Map `ebpf:"identity_map"`
@@ -175,6 +180,7 @@ type PodMaps struct {
 	SockMap         *ebpf.Map `ebpf:"sock_map"`
 	SourceRangeMap  *ebpf.Map `ebpf:"source_range_map"`
 	TableStatsMap   *ebpf.Map `ebpf:"table_stats_map"`
+	ToPodV0         *ebpf.Map `ebpf:"to_pod_v0"`
 }
 
 func (m *PodMaps) Close() error {
@@ -190,6 +196,7 @@ func (m *PodMaps) Close() error {
 		m.CtTcpMap,
 		m.EndpointMap,
 		m.FragmentMap,
+		m.FromPodV0,
 		m.FrontendMap,
 		m.IcmpBudgetMap,
 		m.IdentityMap,
@@ -204,6 +211,7 @@ func (m *PodMaps) Close() error {
 		m.SockMap,
 		m.SourceRangeMap,
 		m.TableStatsMap,
+		m.ToPodV0,
 	)
 }
 

@@ -41,6 +41,7 @@ type Loader struct {
 	running  bool                 // links were pinned already when it was opened
 	cgroup   *cgroup              // where sockets are balanced; nil: nowhere
 	foreign  map[string]*ebpf.Map // what programs find tables of another layout in
+	before   []*ebpf.Map          // what programs find those of before in
 	problems []error
 }
 
@@ -124,6 +125,12 @@ func (l *Loader) load(loadSpec func() (*ebpf.CollectionSpec, error), cfg abi.CCo
 	defer coll.Close()
 	for name := range spec.Programs {
 		l.programs[name] = coll.DetachProgram(name)
+		if cfg.Foreign == 0 {
+			continue
+		}
+		if err := l.letWork(name, coll.DetachMap(name+versionBefore)); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -136,7 +143,7 @@ func (l *Loader) openMaps(spec *ebpf.CollectionSpec, cfg abi.CConfig) (map[strin
 	}
 	opened := map[string]*ebpf.Map{}
 	for name, ms := range spec.Maps {
-		if ms.Name == "" || ms.Name[0] == '.' || name[0] == '.' || isForeign(name) {
+		if ms.Name == "" || ms.Name[0] == '.' || name[0] == '.' || isForeign(name) || ofVersionBefore(name) {
 			continue // .rodata belongs to the program
 		}
 		if name == bpf.PodMapMaglevMap && cfg.MaglevSize > 0 {
@@ -170,6 +177,9 @@ func (l *Loader) openMap(name string, spec *ebpf.MapSpec) error {
 // Commit pins the maps and programs under their names. Call it once the links
 // run the new programs: until then the pins are those of what runs.
 func (l *Loader) Commit() error {
+	if err := l.takeOver(); err != nil {
+		return err
+	}
 	for name, m := range l.maps {
 		if m.Adopted {
 			continue
@@ -241,6 +251,9 @@ func (l *Loader) Programs() []string { return slices.Sorted(maps.Keys(l.programs
 func (l *Loader) Close() error {
 	errs := []error{l.cgroup.close()}
 	for _, m := range l.foreign {
+		errs = append(errs, m.Close())
+	}
+	for _, m := range l.before {
 		errs = append(errs, m.Close())
 	}
 	for _, p := range l.programs {
