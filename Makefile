@@ -74,9 +74,10 @@ conformance: ## run upstream's suites of services and policy, native and tunnel,
 bench: build ## measure, and print the tables of docs/benchmarks.md; root
 	bench/run
 
-torture: ## resize tables under load and kill the agent, for ten minutes, and write docs/resize.md; root
-	go run ./test/torture -write docs/resize.md
-	go run ./test/torture -write docs/resize.md -section torture-light -rate 500 -queries 1000 -connections 2000
+torture: ## resize tables and change their layout under load, and kill the agent, for a quarter of an hour, and write docs/resize.md; root
+	test/torture/other-layout bin/test/torture/other
+	go run ./test/torture -other bin/test/torture/other -write docs/resize.md
+	go run ./test/torture -other bin/test/torture/other -write docs/resize.md -section torture-light -rounds 4 -rate 500 -queries 1000 -connections 2000
 
 clean: ## remove what was built
 	rm -rf bin

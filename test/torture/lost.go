@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -33,6 +34,9 @@ type dump struct {
 
 // watcher reads tables, and writes none but to fill them.
 type watcher struct {
+	// mu guards all below from a change of layout: until it is over, there is nothing
+	// to read.
+	mu      sync.Mutex
 	flows   *conntrack.Collector
 	counter *conntrack.Counter
 	tables  map[string]*ebpf.Map
@@ -40,10 +44,15 @@ type watcher struct {
 
 func newWatcher() (*watcher, error) {
 	w := &watcher{tables: map[string]*ebpf.Map{}}
+	return w, w.open()
+}
+
+// open finds the maps, which a change of layout makes anew.
+func (w *watcher) open() error {
 	for _, name := range []string{datapath.CTTCPMap, datapath.CTAnyMap, datapath.CTNewMap, datapath.SettingsMap} {
 		var err error
 		if w.tables[name], err = openMap(name); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	w.flows = conntrack.New(conntrack.Config{
@@ -56,7 +65,7 @@ func newWatcher() (*watcher, error) {
 	w.counter, err = conntrack.NewCounter(map[string]*ebpf.Map{
 		datapath.CTTCPMap: w.tables[datapath.CTTCPMap], datapath.CTAnyMap: w.tables[datapath.CTAnyMap], datapath.CTNewMap: w.tables[datapath.CTNewMap],
 	})
-	return w, err
+	return err
 }
 
 func (w *watcher) close() error {
@@ -144,6 +153,8 @@ type fullness struct {
 }
 
 func (w *watcher) fullness() (fullness, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	f := fullness{At: time.Now(), Sizes: map[string]uint64{}}
 	var err error
 	if f.Entries, _, err = w.counter.Count(); err != nil {

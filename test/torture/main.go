@@ -1,8 +1,8 @@
 // Command torture resizes the tables of one node's datapath over and over, under
 // thousands of long connections, new connections and queries, and kills the agent
-// that moves them at random points. It counts what breaks, and measures latency
-// while nothing moves, while tables move, and while agents are killed besides, in
-// turns within one run. At the end it does what others do, and replaces the tables
+// that moves them at random points. Agents whose flows are laid out in another way
+// take over and are replaced again, also half-way. It counts what breaks, and measures
+// latency while nothing moves and while each of these happens, in turns within one run. At the end it does what others do, and replaces the tables
 // by empty ones.
 //
 // Invariants: everything happens in namespaces and processes that end with this
@@ -37,6 +37,8 @@ type options struct {
 	Fillers     int           `json:"fillers"`     // flows in the tables beside those of the load
 	Empty       time.Duration `json:"empty"`       // how long to look after tables were replaced by empty ones
 	Seed        uint64        `json:"seed"`        // of what is random
+	// Other is this program as other-layout builds it; empty: layouts do not change.
+	Other string `json:"other"`
 }
 
 // Forms of the command.
@@ -77,6 +79,7 @@ func main() {
 	flag.IntVar(&o.Fillers, "fillers", o.Fillers, "flows in the tables beside those of the load")
 	flag.DurationVar(&o.Empty, "empty", o.Empty, "how long to look after tables were replaced by empty ones")
 	flag.Uint64Var(&o.Seed, "seed", o.Seed, "of what is random")
+	flag.StringVar(&o.Other, "other", "", "this command as test/torture/other-layout builds it; its agent and this one's take over from each other in a window of their own")
 	document := flag.String("write", "", "document to write the tables to, between its markers; its folder's img gets the plot")
 	section := flag.String("section", "torture", "name of the markers, and end of the plot's name")
 	flag.Parse()

@@ -9,6 +9,7 @@ import (
 	"net/rpc/jsonrpc"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -26,9 +27,10 @@ import (
 
 // agentProcess is the agent of this moment.
 type agentProcess struct {
-	spec AgentSpec
-	cmd  *exec.Cmd
-	rpc  *rpc.Client
+	program string
+	spec    AgentSpec
+	cmd     *exec.Cmd
+	rpc     *rpc.Client
 }
 
 func newAgent(size uint32) *agentProcess {
@@ -51,7 +53,7 @@ func newAgent(size uint32) *agentProcess {
 		add(state.ProtocolTCP, uint16(tcpPort+i))
 	}
 	add(state.ProtocolUDP, queryPort)
-	return &agentProcess{spec: AgentSpec{
+	return &agentProcess{program: ownProgram, spec: AgentSpec{
 		Config: datapath.Config{
 			NodeName: "node", BPFRoot: bpffs, IPv4: true, AutoDirectRoutes: true, Devices: []string{device},
 			ReconcileInterval: 10 * time.Second, CTSchedule: conntrack.Schedule{Fixed: 10 * time.Second},
@@ -68,7 +70,7 @@ func newAgent(size uint32) *agentProcess {
 
 // start begins an agent's life.
 func (a *agentProcess) start() error {
-	a.cmd = exec.Command("/proc/self/exe")
+	a.cmd = exec.Command(a.program)
 	a.cmd.Env = append(os.Environ(), roleEnv+"=agent")
 	a.cmd.Stderr = os.Stderr
 	a.cmd.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL}
@@ -167,11 +169,10 @@ func newMover(agent *agentProcess, o options) (*mover, error) {
 		agent: agent, maps: map[string]*ebpf.Map{}, base: map[string]uint32{}, took: map[string]time.Duration{},
 		random: rand.New(rand.NewPCG(o.Seed, 1)),
 	}
+	if err := m.reopen(); err != nil {
+		return nil, err
+	}
 	for _, name := range tablesToMove() {
-		var err error
-		if m.maps[name], err = openMap(name); err != nil {
-			return nil, err
-		}
 		t, err := currentOf(m.maps[name])
 		if err != nil {
 			return nil, err
@@ -184,13 +185,31 @@ func newMover(agent *agentProcess, o options) (*mover, error) {
 	return m, nil
 }
 
+// reopen finds the maps, which a change of layout makes anew.
+func (m *mover) reopen() error {
+	for _, name := range tablesToMove() {
+		now, err := openMap(name)
+		if err != nil {
+			return err
+		}
+		if err := m.maps[name].Close(); err != nil {
+			return err
+		}
+		m.maps[name] = now
+	}
+	return nil
+}
+
 func openMap(name string) (*ebpf.Map, error) {
-	m, err := ebpf.LoadPinnedMap(bpffs+"/"+loader.Folder+"/maps/"+name, nil)
+	m, err := ebpf.LoadPinnedMap(filepath.Join(pins, name), nil)
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", name, err)
 	}
 	return m, nil
 }
+
+// pins is the folder of the agent's maps.
+var pins = filepath.Join(bpffs, loader.Folder, "maps")
 
 // currentOf opens the table that programs use.
 func currentOf(outer *ebpf.Map) (*ebpf.Map, error) {

@@ -69,7 +69,7 @@ func (r *result) conditions() string {
 		kernel = unix.ByteSliceToString(u.Release[:])
 	}
 	o := r.Options
-	return fmt.Sprintf("Measured %s on Linux %s: %d times a window of %s without moves, one with moves, and one in which the agent is killed besides; %d long connections, at most %d new connections and %d queries a second, %d other flows in the tables, which have %d entries at first.\n",
+	return fmt.Sprintf("Measured %s on Linux %s: %d times a window of %s for each column of the tables; %d long connections, at most %d new connections and %d queries a second, %d other flows in the tables, which have %d entries at first.\n",
 		r.Began.Format("2006-01-02 15:04 UTC"), kernel, o.Rounds, o.Window, o.Connections, o.Rate, o.Queries, o.Fillers, o.Size)
 }
 
@@ -91,12 +91,17 @@ func (r *result) movesTable() table {
 		{"… of which the table has the new size", m.Finished},
 		{"… of which the table has the size that it had", m.Back},
 		{"moves that were refused", m.Refused},
+		{"times that a version with another layout of flows took over, or this one again", r.Changes.Done},
+		{"… of which before the one before had brought all flows over", r.Changes.Early},
 		{"entries that were there before windows with moves, and cannot have expired", r.Compared},
 		{"**… of which were lost**", r.Lost},
 	} {
 		t.add(row.what, fmt.Sprint(row.number))
 	}
 	t.add("longest move", m.Longest.Round(time.Millisecond).String())
+	if r.Changes.Done > 0 {
+		t.add("longest until all flows were brought over", r.Changes.Longest.Round(time.Millisecond).String())
+	}
 	return t
 }
 
@@ -105,16 +110,38 @@ func kinds() []string {
 	return []string{longDirect, longService, longMasked, freshDirect, fresh, queries, masked}
 }
 
+// measured are the sorts of windows that there were, in the order of tables.
+func (r *result) measured() []sort {
+	return slices.DeleteFunc(sorts(), func(what sort) bool { return len(r.Windows[what]) == 0 })
+}
+
+// columns are the heads of a table of what is counted: a name, each sort of window,
+// and empty tables.
+func (r *result) columns() []string {
+	out := []string{"what"}
+	for _, what := range append(r.measured(), emptied) {
+		out = append(out, what.text())
+	}
+	return out
+}
+
 func (r *result) brokenTable() table {
-	t := table{title: "What broke, and what breaks when the agent restarts with tables of another size that are empty.", head: []string{"what", "without moves", "with moves", "and kills", "with empty tables"}}
-	quiet, moving, killing := broken(r.Failures, r.Quiet), broken(r.Failures, r.Moving), broken(r.Failures, r.Killing)
-	emptied := map[failure]int{}
+	t := table{title: "What broke, and what breaks when the agent restarts with tables of another size that are empty.", head: r.columns()}
+	counts := []map[failure]int{}
+	for _, what := range r.measured() {
+		counts = append(counts, broken(r.Failures, r.Windows[what]))
+	}
+	without := map[failure]int{}
 	if !r.Emptied.Begin.IsZero() {
 		// It takes a while until somebody sees that no answer comes.
-		emptied = broken(r.Failures, []span{{r.Emptied.Begin, r.Emptied.Begin.Add(time.Hour)}})
+		without = broken(r.Failures, []span{{r.Emptied.Begin, r.Emptied.Begin.Add(time.Hour)}})
 	}
 	for _, kind := range kinds() {
-		t.add(kind, ofKind(quiet, kind), ofKind(moving, kind), ofKind(killing, kind), ofKind(emptied, kind))
+		row := []string{kind}
+		for _, c := range append(counts, without) {
+			row = append(row, ofKind(c, kind))
+		}
+		t.add(row...)
 	}
 	return t
 }
@@ -136,39 +163,63 @@ func ofKind(all map[failure]int, kind string) string {
 }
 
 func (r *result) dropsTable() table {
-	t := table{title: "Packets that the programs dropped, or took note of, by reason; inserts that the kernel refused.", head: []string{"what", "without moves", "with moves", "and kills", "with empty tables"}}
-	sums := map[string]map[string]uint64{}
+	t := table{title: "Packets that the programs dropped, or took note of, by reason; inserts that the kernel refused.", head: r.columns()}
+	sums := map[string]map[sort]uint64{}
 	for _, d := range r.Dropped {
 		key := d.Program + ": " + d.Reason
 		if sums[key] == nil {
-			sums[key] = map[string]uint64{}
+			sums[key] = map[sort]uint64{}
 		}
 		sums[key][d.When] += d.Packets
 	}
-	for _, key := range slices.Sorted(maps.Keys(sums)) {
-		t.add(key, fmt.Sprint(sums[key]["quiet"]), fmt.Sprint(sums[key]["moving"]), fmt.Sprint(sums[key]["killing"]), fmt.Sprint(sums[key]["emptied"]))
-	}
 	if len(sums) == 0 {
-		t.add("none", "0", "0", "0", "0")
+		sums["none"] = nil
 	}
-	full, busy, failed := uint64(0), uint64(0), uint64(0)
+	for _, key := range slices.Sorted(maps.Keys(sums)) {
+		row := []string{key}
+		for _, what := range append(r.measured(), emptied) {
+			row = append(row, fmt.Sprint(sums[key][what]))
+		}
+		t.add(row...)
+	}
+	full, other := uint64(0), uint64(0)
 	for _, i := range r.Inserts {
-		full, busy, failed = full+i.Full, busy+i.Busy, failed+i.Failed
+		full, other = full+i.Full, other+i.Busy+i.Failed
 	}
-	t.add("inserts refused for lack of room, all windows", "", fmt.Sprint(full), "", "")
-	t.add("inserts refused for another cause, all windows", "", fmt.Sprint(busy+failed), "", "")
+	for what, number := range map[string]uint64{"lack of room": full, "another cause": other} {
+		row := make([]string, len(t.head))
+		row[0], row[1] = "inserts refused for "+what+", all windows together", fmt.Sprint(number)
+		t.add(row...)
+	}
+	slices.SortStableFunc(t.rows, func(a, b []string) int { return cmp.Compare(a[0], b[0]) })
 	return t
 }
 
 func (r *result) latencyTable() table {
-	t := table{title: "Latency in ms, without moves → with moves → with kills of the agent besides. New connections: until a block came back on it.", head: []string{"what", "a second", "p50", "p90", "p99", "p99.9", "most"}}
-	three := func(a, b, c float64) string {
-		return fmt.Sprintf("%.2f → %.2f → %.2f", a/1000, b/1000, c/1000)
+	heads := make([]string, 0, len(sorts()))
+	for _, what := range r.measured() {
+		heads = append(heads, what.text())
+	}
+	t := table{
+		title: "Latency in ms, " + strings.Join(heads, " → ") + ". New connections: until a block came back on it.",
+		head:  []string{"what", "a second", "p50", "p90", "p99", "p99.9", "most"},
 	}
 	for _, l := range r.Latencies {
-		q, m, k := l.Quiet, l.Moving, l.Killing
-		t.add(l.Kind, fmt.Sprintf("%.0f → %.0f → %.0f", q.Rate, m.Rate, k.Rate), three(q.P50, m.P50, k.P50), three(q.P90, m.P90, k.P90),
-			three(q.P99, m.P99, k.P99), three(q.P999, m.P999, k.P999), three(q.Max, m.Max, k.Max))
+		cell := func(format string, of func(quantiles) float64) string {
+			var parts []string
+			for _, what := range r.measured() {
+				parts = append(parts, fmt.Sprintf(format, of(l.In[what])))
+			}
+			return strings.Join(parts, " → ")
+		}
+		row := []string{l.Kind, cell("%.0f", func(q quantiles) float64 { return q.Rate })}
+		for _, of := range []func(quantiles) float64{
+			func(q quantiles) float64 { return q.P50 }, func(q quantiles) float64 { return q.P90 }, func(q quantiles) float64 { return q.P99 },
+			func(q quantiles) float64 { return q.P999 }, func(q quantiles) float64 { return q.Max },
+		} {
+			row = append(row, cell("%.2f", func(q quantiles) float64 { return of(q) / 1000 }))
+		}
+		t.add(row...)
 	}
 	return t
 }
@@ -184,9 +235,12 @@ func (r *result) verdict() error {
 	if r.Moves.Done == 0 || len(r.Moves.Problems) > 0 {
 		errs = append(errs, fmt.Errorf("%d moves ended; problems %v", r.Moves.Done, r.Moves.Problems))
 	}
+	if r.Options.Other != "" && r.Changes.Done == 0 {
+		errs = append(errs, errors.New("no version with another layout took over"))
+	}
 	errs = append(errs, r.failed()...)
 	for _, d := range r.Dropped {
-		if (d.When == "moving" || d.When == "killing") && !d.Event {
+		if d.When != quiet && d.When != emptied && !d.Event {
 			errs = append(errs, fmt.Errorf("%d packets dropped by %s: %s", d.Packets, d.Program, d.Reason))
 		}
 	}
@@ -199,11 +253,11 @@ func (r *result) verdict() error {
 // failed are the failures in windows with moves that come from them.
 func (r *result) failed() []error {
 	silent := map[string]int{}
-	for f, n := range broken(r.Failures, r.Quiet) {
+	for f, n := range broken(r.Failures, r.Windows[quiet]) {
 		silent[f.Kind] += n
 	}
 	var errs []error
-	for f, n := range broken(r.Failures, slices.Concat(r.Moving, r.Killing)) {
+	for f, n := range broken(r.Failures, slices.Concat(r.Windows[moving], r.Windows[killing], r.Windows[layouts])) {
 		short := f.Kind == fresh || f.Kind == freshDirect || f.Kind == queries || f.Kind == masked
 		if !short || f.Reason != "no answer" || n > 2*silent[f.Kind] {
 			errs = append(errs, fmt.Errorf("%d × %s: %s", n, f.Kind, f.Reason))

@@ -17,11 +17,10 @@ import (
 type result struct {
 	Options  options    `json:"options"`
 	Began    time.Time  `json:"began"`
-	Quiet    []span     `json:"quiet"`
-	Moving   []span     `json:"moving"`
-	Killing  []span     `json:"killing"` // moves, and kills of the agent
+	Windows  windows    `json:"windows"`
 	Emptied  span       `json:"emptied"`
 	Moves    moves      `json:"moves"`
+	Changes  changes    `json:"changes"`
 	Compared int        `json:"compared"` // entries of dumps
 	Lost     int        `json:"lost"`
 	Failures []failure  `json:"failures"`
@@ -34,11 +33,34 @@ type result struct {
 	Opened    int       `json:"opened"`
 }
 
+// windows are the spans of each sort of window.
+type windows map[sort][]span
+
+// sort is what happens in a window.
+type sort string
+
+const (
+	quiet   sort = "quiet"
+	moving  sort = "moving"
+	killing sort = "killing" // moves, and kills of the agent
+	layouts sort = "layouts" // other versions take over
+	emptied sort = "emptied"
+)
+
+// sorts are those that take turns, in the order of tables.
+func sorts() []sort { return []sort{quiet, moving, killing, layouts} }
+
+// text says what happens, as the head of a column.
+func (s sort) text() string {
+	return map[sort]string{quiet: "without moves", moving: "with moves", killing: "and kills", layouts: "other layouts", emptied: "with empty tables"}[s]
+}
+
 // dropped is how many packets a reason took in a part of the run.
 type dropped struct {
-	When, Program, Reason string
-	Event                 bool // no drop: counted beside what became of the packet
-	Packets               uint64
+	When            sort
+	Program, Reason string
+	Event           bool // no drop: counted beside what became of the packet
+	Packets         uint64
 }
 
 // inserts are what the kernel refused, by table.
@@ -49,8 +71,8 @@ type inserts struct {
 
 // latency is that of a kind, in microseconds.
 type latency struct {
-	Kind                   string
-	Quiet, Moving, Killing quantiles
+	Kind string
+	In   map[sort]quantiles
 }
 
 // quantiles of samples, in microseconds, and how many a second there were.
@@ -79,7 +101,10 @@ type node struct {
 
 // runNode makes the lab in this process's namespaces and goes through all windows.
 func runNode(ctx context.Context, o options) (*result, error) {
-	n := &node{options: o, log: slog.New(slog.NewTextHandler(os.Stderr, nil)), agent: newAgent(o.Size)}
+	n := &node{
+		options: o, log: slog.New(slog.NewTextHandler(os.Stderr, nil)), agent: newAgent(o.Size),
+		result: result{Windows: windows{}},
+	}
 	servers, err := n.begin()
 	if err != nil {
 		return nil, err
@@ -146,23 +171,25 @@ func (n *node) begin() (servers []*process, err error) {
 // windows goes through all of them.
 func (n *node) windows(ctx context.Context) error {
 	time.Sleep(n.Window / 2) // to get into step
-	if err := n.drops("before"); err != nil {
+	if err := n.drops(""); err != nil {
 		return err
 	}
 	for round := range n.Rounds {
-		if err := n.quiet(ctx); err != nil {
-			return err
+		err := n.window(ctx, quiet, func() error { return rest(ctx, n.Window) })
+		if err == nil {
+			err = n.compared(ctx, moving, func() error { return n.moves(ctx, false) })
 		}
-		moved, err := n.moving(ctx, "moving", false)
+		if err == nil {
+			err = n.compared(ctx, killing, func() error { return n.moves(ctx, true) })
+		}
+		if err == nil && n.Other != "" {
+			err = n.compared(ctx, layouts, func() error { return n.changeLayouts(ctx) })
+		}
 		if err != nil {
 			return err
 		}
-		killed, err := n.moving(ctx, "killing", true)
-		if err != nil {
-			return err
-		}
-		n.result.Moving, n.result.Killing = append(n.result.Moving, moved), append(n.result.Killing, killed)
-		n.log.Info("round", "number", round+1, "of", n.Rounds, "moves", n.mover.report.Done, "kills", n.mover.report.Kills, "lost", n.result.Lost)
+		n.log.Info("round", "number", round+1, "of", n.Rounds, "moves", n.mover.report.Done, "kills", n.mover.report.Kills,
+			"changes", n.result.Changes.Done, "lost", n.result.Lost)
 	}
 	n.result.Moves = n.mover.report
 	var refused map[string]datapath.Inserts
@@ -172,46 +199,53 @@ func (n *node) windows(ctx context.Context) error {
 	for _, name := range tablesToMove() {
 		n.result.Inserts = append(n.result.Inserts, inserts{name, refused[name]})
 	}
-	return n.emptied()
+	return n.empty()
 }
 
-func (n *node) quiet(ctx context.Context) error {
+// window does something that takes as long as a window, and notes when.
+func (n *node) window(ctx context.Context, what sort, do func() error) error {
 	began := time.Now()
-	if err := rest(ctx, n.Window); err != nil {
+	if err := errors.Join(ctx.Err(), do()); err != nil {
 		return err
 	}
-	n.result.Quiet = append(n.result.Quiet, span{began, time.Now()})
-	return n.drops("quiet")
+	n.result.Windows[what] = append(n.result.Windows[what], span{began, time.Now()})
+	return n.drops(what)
 }
 
-// moving moves tables until the window is over, and compares what was there before
-// with what is there after, both outside of what is measured.
-func (n *node) moving(ctx context.Context, when string, kills bool) (span, error) {
+// compared is a window with what was there before compared with what is there after,
+// both outside of what is measured.
+func (n *node) compared(ctx context.Context, what sort, do func() error) error {
 	before, err := n.watcher.dump(ctx)
 	if err != nil {
-		return span{}, err
+		return err
 	}
-	began := time.Now()
-	for time.Since(began) < n.Window {
-		if err = errors.Join(ctx.Err(), n.mover.move(kills)); err != nil {
-			return span{}, err
-		}
+	if err = n.window(ctx, what, do); err != nil {
+		return err
 	}
-	out := span{began, time.Now()}
 	after, err := n.watcher.dump(ctx)
 	if err != nil {
-		return out, err
+		return err
 	}
 	compared, gone := lost(before, after)
 	n.result.Compared, n.result.Lost = n.result.Compared+compared, n.result.Lost+len(gone)
 	for _, flow := range gone[:min(len(gone), shownLost)] {
-		n.log.Error("lost", "flow", flow)
+		n.log.Error("lost", "in", what, "flow", flow)
 	}
-	return out, n.drops(when)
+	return nil
 }
 
-// emptied does what others do: the agent ends, the tables are made anew.
-func (n *node) emptied() error {
+// moves moves tables until the window is over.
+func (n *node) moves(ctx context.Context, kills bool) error {
+	for began := time.Now(); time.Since(began) < n.Window; {
+		if err := errors.Join(ctx.Err(), n.mover.move(kills)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// empty does what others do: the agent ends, the tables are made anew.
+func (n *node) empty() error {
 	if n.Empty == 0 {
 		return nil
 	}
@@ -222,7 +256,7 @@ func (n *node) emptied() error {
 	}
 	time.Sleep(n.Empty)
 	n.result.Emptied = span{began, time.Now()}
-	return n.drops("emptied")
+	return n.drops(emptied)
 }
 
 // shownLost is how many lost flows of a window are named.
@@ -240,7 +274,7 @@ func rest(ctx context.Context, d time.Duration) error {
 }
 
 // drops notes how many packets were dropped since the last look.
-func (n *node) drops(when string) error {
+func (n *node) drops(when sort) error {
 	var counters []datapath.Counter
 	if err := n.agent.call("Counters", None{}, &counters); err != nil {
 		return err
@@ -252,7 +286,7 @@ func (n *node) drops(when string) error {
 		}
 		key := c.Program + " " + c.Reason
 		now[key] = c.Packets
-		if d := c.Packets - n.last[key]; d > 0 && when != "before" {
+		if d := c.Packets - n.last[key]; d > 0 && when != "" {
 			n.result.Dropped = append(n.result.Dropped, dropped{when, c.Program, c.Reason, c.Event, d})
 		}
 	}
@@ -284,7 +318,11 @@ func (n *node) finish() error {
 	}
 	n.result.Failures, n.result.Opened = s.Failures, n.Connections
 	for _, kind := range []string{longDirect, longService, longMasked, freshDirect, fresh, queries, masked} {
-		n.result.Latencies = append(n.result.Latencies, latency{kind, summed(s, kind, n.result.Quiet), summed(s, kind, n.result.Moving), summed(s, kind, n.result.Killing)})
+		l := latency{kind, map[sort]quantiles{}}
+		for what, spans := range n.result.Windows {
+			l.In[what] = summed(s, kind, spans)
+		}
+		n.result.Latencies = append(n.result.Latencies, l)
 	}
 	from, to := tickOf(n.result.Began), tickOf(time.Now())
 	for at := from; at < to; at++ {

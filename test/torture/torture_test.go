@@ -5,6 +5,7 @@ import (
 	"math"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -24,7 +25,12 @@ func TestMain(m *testing.M) {
 // TestTorture is the short form.
 func TestTorture(t *testing.T) {
 	testutil.RequireRoot(t)
-	r, err := spawnNode(t.Context(), short())
+	o := short()
+	o.Other = filepath.Join(t.TempDir(), "other")
+	if out, err := exec.CommandContext(t.Context(), "./other-layout", o.Other).CombinedOutput(); err != nil {
+		t.Fatalf("build the version with another layout: %v\n%s", err, out)
+	}
+	r, err := spawnNode(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,9 +109,9 @@ func TestLost(t *testing.T) {
 // A run in which something broke fails; one on a machine without time to spare does not.
 func TestVerdict(t *testing.T) {
 	at := time.Unix(1000, 0)
-	quiet, moving := span{at, at.Add(time.Minute)}, span{at.Add(time.Minute), at.Add(2 * time.Minute)}
+	calm, busy := span{at, at.Add(time.Minute)}, span{at.Add(time.Minute), at.Add(2 * time.Minute)}
 	good := func() *result {
-		return &result{Quiet: []span{quiet}, Moving: []span{moving}, Compared: 10, Moves: moves{Done: 3}}
+		return &result{Windows: windows{quiet: {calm}, layouts: {busy}}, Compared: 10, Moves: moves{Done: 3}, Options: options{Other: "other"}, Changes: changes{Done: 1}}
 	}
 	for name, test := range map[string]struct {
 		change func(*result)
@@ -115,17 +121,18 @@ func TestVerdict(t *testing.T) {
 		"a lost entry":      {func(r *result) { r.Lost = 1 }, true},
 		"nothing compared":  {func(r *result) { r.Compared = 0 }, true},
 		"no move":           {func(r *result) { r.Moves.Done = 0 }, true},
+		"no other layout":   {func(r *result) { r.Changes.Done = 0 }, true},
 		"a refused move":    {func(r *result) { r.Moves.Problems = []string{"x"} }, true},
-		"a reset":           {func(r *result) { r.Failures = []failure{{fresh, "reset", moving.Begin}} }, true},
-		"a changed port":    {func(r *result) { r.Failures = []failure{{masked, errPort.Error(), moving.Begin}} }, true},
-		"a silent long one": {func(r *result) { r.Failures = []failure{{longDirect, "no answer", moving.Begin}} }, true},
-		"a silent query":    {func(r *result) { r.Failures = []failure{{queries, "no answer", moving.Begin}} }, true},
+		"a reset":           {func(r *result) { r.Failures = []failure{{fresh, "reset", busy.Begin}} }, true},
+		"a changed port":    {func(r *result) { r.Failures = []failure{{masked, errPort.Error(), busy.Begin}} }, true},
+		"a silent long one": {func(r *result) { r.Failures = []failure{{longDirect, "no answer", busy.Begin}} }, true},
+		"a silent query":    {func(r *result) { r.Failures = []failure{{queries, "no answer", busy.Begin}} }, true},
 		"both silent": {func(r *result) {
-			r.Failures = []failure{{queries, "no answer", quiet.Begin}, {queries, "no answer", moving.Begin}}
+			r.Failures = []failure{{queries, "no answer", calm.Begin}, {queries, "no answer", busy.Begin}}
 		}, false},
-		"a drop":               {func(r *result) { r.Dropped = []dropped{{"moving", "from_pod", "Policy denied", false, 1}} }, true},
-		"a drop without moves": {func(r *result) { r.Dropped = []dropped{{"emptied", "from_pod", "Policy denied", false, 1}} }, false},
-		"an event":             {func(r *result) { r.Dropped = []dropped{{"moving", "from_pod", "CT: Table full", true, 1}} }, false},
+		"a drop":               {func(r *result) { r.Dropped = []dropped{{moving, "from_pod", "Policy denied", false, 1}} }, true},
+		"a drop without moves": {func(r *result) { r.Dropped = []dropped{{emptied, "from_pod", "Policy denied", false, 1}} }, false},
+		"an event":             {func(r *result) { r.Dropped = []dropped{{moving, "from_pod", "CT: Table full", true, 1}} }, false},
 	} {
 		r := good()
 		test.change(r)
