@@ -82,6 +82,7 @@ func New(loaded *config.Loaded, version string, log *slog.Logger) (*Agent, error
 	mode := policyMode(cfg)
 	kubernetes, err := k8s.New(k8s.Config{
 		REST: rest, NodeName: name, Tables: tables, Policy: mode != policy.ModeNever,
+		CiliumPolicies: cfg.EnableCiliumNetworkPolicy, ClusterwidePolicies: cfg.EnableCiliumClusterwideNetworkPolicy,
 		Services: cfg.KubeProxyReplacement, ServiceProxyName: cfg.ServiceProxyName, Log: log,
 	})
 	if err != nil {
@@ -130,11 +131,11 @@ func New(loaded *config.Loaded, version string, log *slog.Logger) (*Agent, error
 	return a, nil
 }
 
-// policyMode is what the keys enable-policy and enable-k8s-networkpolicy say
-// together: where no policy can be and none is asked for, nothing is watched.
+// policyMode is what the key enable-policy and those that enable kinds of policies
+// say together: where no policy can be and none is asked for, nothing is watched.
 func policyMode(cfg config.Config) policy.Mode {
 	mode := policy.Mode(cfg.EnablePolicy)
-	if mode == policy.ModeDefault && !cfg.EnableK8sNetworkPolicy {
+	if mode == policy.ModeDefault && !cfg.EnableK8sNetworkPolicy && !cfg.EnableCiliumNetworkPolicy && !cfg.EnableCiliumClusterwideNetworkPolicy {
 		return policy.ModeNever
 	}
 	return mode

@@ -96,24 +96,26 @@ type Config struct {
 
 	// Identities and policy. What a filter of labels looks like, internal/identity
 	// checks when a program starts.
-	Labels                 string        `key:"labels" default:"" doc:"labels that make a pod's identity, besides the built-in ones: [source:][!]pattern, separated by spaces; the pattern is a regular expression for the beginning of the key, one with ! leaves labels out, one without leaves out all that no pattern includes"`
-	IdentityGCInterval     time.Duration `key:"identity-gc-interval" default:"15m" unset:"0s" min:"1s" max:"24h" doc:"how long an identity that no pod has is kept; 0s keeps it for ever"`
-	EnablePolicy           string        `key:"enable-policy" default:"default" oneof:"default always never" doc:"which pods are isolated: those that a policy selects (default), all (always) or none (never)"`
-	EnableK8sNetworkPolicy bool          `key:"enable-k8s-networkpolicy" default:"true" doc:"enforce Kubernetes NetworkPolicies"`
-	PolicyAuditMode        bool          `key:"policy-audit-mode" default:"false" live:"true" doc:"let through what policy would drop, and count it"`
-	PolicyMapMax           int           `key:"bpf-policy-map-max" default:"1048576" min:"256" max:"16777216" live:"true" doc:"entries of the policy table, which all pods of the node share (Cilium has one for each pod); 1048576, and 16384, which is Cilium's default for one pod, count as not set: the table follows bpf-map-autosize then"`
-	CTGlobalTCPMax         int           `key:"bpf-ct-global-tcp-max" default:"0" unset:"0" min:"1024" max:"16777216" live:"true" doc:"entries of the TCP conntrack table; 0 follows bpf-map-dynamic-size-ratio"`
-	CTGlobalAnyMax         int           `key:"bpf-ct-global-any-max" default:"0" unset:"0" min:"1024" max:"16777216" live:"true" doc:"entries of the non-TCP conntrack table; 0 follows bpf-map-dynamic-size-ratio"`
-	NATGlobalMax           int           `key:"bpf-nat-global-max" default:"0" unset:"0" min:"1024" max:"16777216" live:"true" doc:"checked as Cilium does: at most the entries of both conntrack tables. There is no NAT table: a flow that is translated has two entries in its conntrack table"`
-	CTEmbryonicMax         int           `key:"bpf-ct-embryonic-max" default:"65536" min:"1024" max:"16777216" live:"true" doc:"entries of the table of flows that are half open or one way so far; 65536 counts as not set, so that the table follows bpf-map-autosize"`
-	CTTimeoutRegularAny    time.Duration `key:"bpf-ct-timeout-regular-any" default:"60s" min:"1s" max:"720h" live:"true" doc:"lifetime of idle non-TCP flows"`
-	CTTimeoutRegularTCP    time.Duration `key:"bpf-ct-timeout-regular-tcp" default:"8000s" min:"1s" max:"720h" live:"true" doc:"lifetime of idle established TCP flows"`
-	CTTimeoutRegularFin    time.Duration `key:"bpf-ct-timeout-regular-tcp-fin" default:"10s" min:"1s" max:"720h" live:"true" doc:"lifetime of closing TCP flows"`
-	CTTimeoutRegularSyn    time.Duration `key:"bpf-ct-timeout-regular-tcp-syn" default:"60s" min:"1s" max:"720h" live:"true" doc:"lifetime of half-open TCP flows"`
-	CTTimeoutServiceAny    time.Duration `key:"bpf-ct-timeout-service-any" default:"60s" min:"1s" max:"720h" live:"true" doc:"lifetime of idle non-TCP flows through a Service"`
-	CTTimeoutServiceTCP    time.Duration `key:"bpf-ct-timeout-service-tcp" default:"8000s" min:"1s" max:"720h" live:"true" doc:"lifetime of idle established TCP flows through a Service"`
-	ConntrackGCInterval    time.Duration `key:"conntrack-gc-interval" default:"0s" unset:"0s" min:"1s" max:"24h" live:"true" doc:"how often dead conntrack entries are collected; 0s follows how many there are"`
-	ConntrackGCMaxInterval time.Duration `key:"conntrack-gc-max-interval" default:"0s" unset:"0s" min:"1s" max:"24h" live:"true" doc:"the longest time between collections when conntrack-gc-interval is 0s; 0s sets no limit of its own"`
+	Labels                               string        `key:"labels" default:"" doc:"labels that make a pod's identity, besides the built-in ones: [source:][!]pattern, separated by spaces; the pattern is a regular expression for the beginning of the key, one with ! leaves labels out, one without leaves out all that no pattern includes"`
+	IdentityGCInterval                   time.Duration `key:"identity-gc-interval" default:"15m" unset:"0s" min:"1s" max:"24h" doc:"how long an identity that no pod has is kept; 0s keeps it for ever"`
+	EnablePolicy                         string        `key:"enable-policy" default:"default" oneof:"default always never" doc:"which pods are isolated: those that a policy selects (default), all (always) or none (never)"`
+	EnableK8sNetworkPolicy               bool          `key:"enable-k8s-networkpolicy" default:"true" doc:"enforce Kubernetes NetworkPolicies"`
+	EnableCiliumNetworkPolicy            bool          `key:"enable-cilium-network-policy" default:"true" doc:"enforce CiliumNetworkPolicies; the operator installs their definition unless the cluster has it"`
+	EnableCiliumClusterwideNetworkPolicy bool          `key:"enable-cilium-clusterwide-network-policy" default:"true" doc:"enforce CiliumClusterwideNetworkPolicies, as above"`
+	PolicyAuditMode                      bool          `key:"policy-audit-mode" default:"false" live:"true" doc:"let through what policy would drop, and count it"`
+	PolicyMapMax                         int           `key:"bpf-policy-map-max" default:"1048576" min:"256" max:"16777216" live:"true" doc:"entries of the policy table, which all pods of the node share (Cilium has one for each pod); 1048576, and 16384, which is Cilium's default for one pod, count as not set: the table follows bpf-map-autosize then"`
+	CTGlobalTCPMax                       int           `key:"bpf-ct-global-tcp-max" default:"0" unset:"0" min:"1024" max:"16777216" live:"true" doc:"entries of the TCP conntrack table; 0 follows bpf-map-dynamic-size-ratio"`
+	CTGlobalAnyMax                       int           `key:"bpf-ct-global-any-max" default:"0" unset:"0" min:"1024" max:"16777216" live:"true" doc:"entries of the non-TCP conntrack table; 0 follows bpf-map-dynamic-size-ratio"`
+	NATGlobalMax                         int           `key:"bpf-nat-global-max" default:"0" unset:"0" min:"1024" max:"16777216" live:"true" doc:"checked as Cilium does: at most the entries of both conntrack tables. There is no NAT table: a flow that is translated has two entries in its conntrack table"`
+	CTEmbryonicMax                       int           `key:"bpf-ct-embryonic-max" default:"65536" min:"1024" max:"16777216" live:"true" doc:"entries of the table of flows that are half open or one way so far; 65536 counts as not set, so that the table follows bpf-map-autosize"`
+	CTTimeoutRegularAny                  time.Duration `key:"bpf-ct-timeout-regular-any" default:"60s" min:"1s" max:"720h" live:"true" doc:"lifetime of idle non-TCP flows"`
+	CTTimeoutRegularTCP                  time.Duration `key:"bpf-ct-timeout-regular-tcp" default:"8000s" min:"1s" max:"720h" live:"true" doc:"lifetime of idle established TCP flows"`
+	CTTimeoutRegularFin                  time.Duration `key:"bpf-ct-timeout-regular-tcp-fin" default:"10s" min:"1s" max:"720h" live:"true" doc:"lifetime of closing TCP flows"`
+	CTTimeoutRegularSyn                  time.Duration `key:"bpf-ct-timeout-regular-tcp-syn" default:"60s" min:"1s" max:"720h" live:"true" doc:"lifetime of half-open TCP flows"`
+	CTTimeoutServiceAny                  time.Duration `key:"bpf-ct-timeout-service-any" default:"60s" min:"1s" max:"720h" live:"true" doc:"lifetime of idle non-TCP flows through a Service"`
+	CTTimeoutServiceTCP                  time.Duration `key:"bpf-ct-timeout-service-tcp" default:"8000s" min:"1s" max:"720h" live:"true" doc:"lifetime of idle established TCP flows through a Service"`
+	ConntrackGCInterval                  time.Duration `key:"conntrack-gc-interval" default:"0s" unset:"0s" min:"1s" max:"24h" live:"true" doc:"how often dead conntrack entries are collected; 0s follows how many there are"`
+	ConntrackGCMaxInterval               time.Duration `key:"conntrack-gc-max-interval" default:"0s" unset:"0s" min:"1s" max:"24h" live:"true" doc:"the longest time between collections when conntrack-gc-interval is 0s; 0s sets no limit of its own"`
 
 	// CNI and local files.
 	CNIConfPath  string `key:"write-cni-conf-when-ready" default:"/etc/cni/net.d/05-placid.conflist" empty:"ok" format:"conflist" doc:"CNI configuration that the agent writes once it is ready; empty writes none"`

@@ -32,6 +32,7 @@ func freeForeignKeys() []foreignGroup {
 		{nil, "programs are compiled when Placid is built", `
 			enable-bpf-clock-probe bpf-compile-debug lib-dir enable-bpf-tproxy datapath-plugins-enabled`},
 		{nil, "packet marks are left alone", `enable-identity-mark`},
+		{nil, "rules about ICMP types are always enforced", `enable-icmp-rules`},
 		{nil, "/proc is used at its usual place", `procfs`},
 		{nil, "state is never thrown away at start; placid-agent cleanup does it", `
 			clean-cilium-state clean-cilium-bpf-state restore keep-config cni-uninstall`},
@@ -80,13 +81,14 @@ func freeFeatureKeys() []foreignGroup {
 			identity-heartbeat-timeout identity-gc-rate-interval identity-gc-rate-limit
 			identity-restore-grace-period identity-max-jitter`},
 		{nil, "no labels have a number that is fixed", `enable-well-known-identities fixed-identity-mapping`},
-		{nil, "other nodes have the identity remote-node, whatever their labels are", `
-			enable-remote-node-identity enable-node-selector-labels node-labels`},
+		{nil, "other nodes have the identity remote-node, whatever their labels are", `enable-remote-node-identity`},
+		{nil, "policies can always select nodes, by all their labels", `enable-node-selector-labels node-labels`},
 		{nil, "the labels of an identity follow labels alone", `label-prefix-file`},
 		{nil, "a changed policy is applied at once", `
 			endpoint-policy-update-timeout policy-queue-size policy-trigger-interval policy-restore-timeout`},
-		{nil, "Kubernetes NetworkPolicies are the only policies of this version: there is no proxy, no DNS name and no authentication in them", `
-			enable-l7-proxy enable-non-default-deny-policies enable-policy-secrets-sync
+		{nil, "enableDefaultDeny of a policy always counts", `enable-non-default-deny-policies`},
+		{nil, "there is no proxy, no DNS name and no authentication in the policies of this version: rules that ask for them allow nothing", `
+			enable-l7-proxy enable-policy-secrets-sync
 			policy-secrets-namespace policy-secrets-only-from-secrets-namespace bpf-auth-map-max
 			mesh-auth-queue-size mesh-auth-rotated-identities-queue-size mesh-auth-gc-interval
 			disable-envoy-version-check external-envoy-proxy envoy-log envoy-config-retry-interval

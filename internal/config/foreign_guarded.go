@@ -10,9 +10,8 @@ func guardedForeignKeys() []foreignGroup {
 	return []foreignGroup{
 		// Policy.
 		{
-			off, "Kubernetes NetworkPolicies are the only policies of this version", `
-			enable-icmp-rules enable-k8s-cluster-network-policy enable-cilium-network-policy
-			enable-cilium-clusterwide-network-policy enable-envoy-config enable-standalone-dns-proxy`,
+			off, "Kubernetes' and Cilium's NetworkPolicies are the only policies of this version, without rules above layer 4", `
+			enable-k8s-cluster-network-policy enable-envoy-config enable-standalone-dns-proxy`,
 		},
 		{
 			off, "a policy that does not fit into its table is refused whole: the pod keeps what it had, or nothing is allowed", `

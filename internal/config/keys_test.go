@@ -161,7 +161,6 @@ func TestGuardedForeignKeys(t *testing.T) {
 		foreign[f.Name] = f
 	}
 	for _, tc := range []struct{ key, harmless, harmful string }{
-		{"enable-cilium-network-policy", "false", "true"},
 		{"policy-deny-response", "none", "icmp"},
 		{"policy-cidr-match-mode", "", "nodes"},
 		{"enable-host-firewall", "false", "true"},

@@ -12,10 +12,11 @@ import (
 
 // Finding is a label that a policy selects its peers by and that no identity has:
 // the filter leaves it out, or it stands for something else than a label of pods.
-// Such a peer matches nothing, whatever the operator of the condition is.
+// Such a peer matches nothing, whatever the operator of the condition is; of a rule
+// that denies nobody can tell whom it matches, and it denies everybody.
 type Finding struct {
-	Policy string // "namespace/name"
-	Key    string // as the selector has it
+	Policy string // state.NetworkPolicy.Key
+	Key    string // as the selector has it, without a source
 	// Namespace is true for a label of namespaces, false for one of pods.
 	Namespace bool
 	// Fields are the selectors, e.g. "spec.ingress[0].from[1].podSelector".
@@ -24,36 +25,23 @@ type Finding struct {
 	Message string
 }
 
-// Unmatchable returns what the filter would break of the policies: one finding for
-// each policy and label, ordered by policy, key, and pods before namespaces. Rules
-// of a direction that the policy does not isolate are left out, as they do
-// nothing; so is spec.podSelector, which is about the pods' real labels.
+// Unmatchable returns what the filter would break of the policies: findings for
+// each policy and label, ordered by policy, key, pods before namespaces, and rules
+// that allow before those that deny. Rules of a direction that a NetworkPolicy of
+// Kubernetes does not isolate are left out, as they do nothing; so are the
+// selectors of subjects, which are about the pods' real labels.
 func Unmatchable(filter Filter, policies []state.NetworkPolicy) []Finding {
 	var out []Finding
 	for _, p := range policies {
 		g := guard{filter: filter, uses: map[use][]string{}}
-		if p.IsolatesIngress {
-			g.rules("spec.ingress[%d].from[%d]", p.Ingress)
-		}
-		if p.IsolatesEgress {
-			g.rules("spec.egress[%d].to[%d]", p.Egress)
-		}
-		for u, fields := range g.uses {
+		g.policy(&p)
+		for _, u := range slices.SortedFunc(maps.Keys(g.uses), use.compare) {
 			out = append(out, Finding{
-				Policy: p.Key(), Key: u.key, Namespace: u.namespace, Fields: fields, Message: u.message(p.Key(), fields),
+				Policy: p.Key(), Key: u.key, Namespace: u.namespace, Fields: g.uses[u], Message: u.message(p.Key(), g.uses[u]),
 			})
 		}
 	}
-	slices.SortFunc(out, func(a, b Finding) int {
-		order := cmp.Or(cmp.Compare(a.Policy, b.Policy), cmp.Compare(a.Key, b.Key))
-		switch {
-		case order != 0 || a.Namespace == b.Namespace:
-			return order
-		case b.Namespace:
-			return -1
-		}
-		return 1
-	})
+	slices.SortStableFunc(out, func(a, b Finding) int { return cmp.Compare(a.Policy, b.Policy) })
 	return out
 }
 
@@ -66,61 +54,103 @@ type guard struct {
 
 // use is a label that selectors name.
 type use struct {
-	key       string
-	namespace bool
+	key             string
+	namespace, deny bool
 }
 
-// rules goes through the peers of one direction; path has a verb for the rule and
-// one for the peer.
-func (g guard) rules(path string, rules []state.PolicyRule) {
+func (u use) compare(o use) int {
+	after := func(a, b bool) int {
+		switch {
+		case a == b:
+			return 0
+		case a:
+			return 1
+		}
+		return -1
+	}
+	return cmp.Or(cmp.Compare(u.key, o.key), after(u.namespace, o.namespace), after(u.deny, o.deny))
+}
+
+func (g guard) policy(p *state.NetworkPolicy) {
+	if p.Kind == state.PolicyKubernetes {
+		if p.IsolatesIngress {
+			g.rules("spec.ingress", "from", false, p.Ingress)
+		}
+		if p.IsolatesEgress {
+			g.rules("spec.egress", "to", false, p.Egress)
+		}
+		return
+	}
+	spec := p.Field()
+	g.rules(spec+".ingress", "fromEndpoints", false, p.Ingress)
+	g.rules(spec+".ingressDeny", "fromEndpoints", true, p.IngressDeny)
+	g.rules(spec+".egress", "toEndpoints", false, p.Egress)
+	g.rules(spec+".egressDeny", "toEndpoints", true, p.EgressDeny)
+}
+
+// rules goes through the peers of one list of rules.
+func (g guard) rules(list, peers string, deny bool, rules []state.PolicyRule) {
 	for i, rule := range rules {
 		for j, peer := range rule.Peers {
-			field := fmt.Sprintf(path, i, j)
+			field := fmt.Sprintf("%s[%d].%s[%d]", list, i, peers, j)
 			if peer.Pods != nil {
-				g.selector(field+".podSelector", *peer.Pods, false)
+				g.selector(field+".podSelector", peer.Pods, func(key string) (use, bool) {
+					return use{key: key, deny: deny}, g.filter.KeepPodLabel(key)
+				})
 			}
 			if peer.Namespaces != nil {
-				g.selector(field+".namespaceSelector", *peer.Namespaces, true)
+				g.selector(field+".namespaceSelector", peer.Namespaces, func(key string) (use, bool) {
+					return use{key: key, namespace: true, deny: deny}, g.filter.KeepNamespaceLabel(key)
+				})
+			}
+			if peer.Endpoints != nil {
+				g.selector(field, peer.Endpoints, func(name string) (use, bool) { return g.identityKey(name, deny) })
 			}
 		}
 	}
 }
 
-func (g guard) selector(field string, s state.Selector, namespace bool) {
-	keep := g.filter.KeepPodLabel
-	if namespace {
-		keep = g.filter.KeepNamespaceLabel
+// identityKey is about a key that identities have, "k8s:app".
+func (g guard) identityKey(name string, deny bool) (u use, known bool) {
+	source, key := splitName(name)
+	known = g.filter.Keep(source, key)
+	if label, ok := strings.CutPrefix(key, NamespaceLabelPrefix); ok {
+		return use{key: label, namespace: true, deny: deny}, known
 	}
-	for key := range s.MatchLabels {
-		if !keep(key) {
-			g.add(use{key, namespace}, field)
-		}
-	}
-	for _, r := range s.Expressions {
-		if !keep(r.Key) {
-			g.add(use{r.Key, namespace}, field)
-		}
-	}
+	return use{key: key, deny: deny}, known
 }
 
-func (g guard) add(u use, field string) {
-	if !slices.Contains(g.uses[u], field) {
-		g.uses[u] = append(g.uses[u], field)
+// selector goes through the keys of a selector; of tells what use of a label a key
+// is, and whether identities have it.
+func (g guard) selector(field string, s *state.Selector, of func(key string) (u use, known bool)) {
+	add := func(key string) {
+		if u, known := of(key); !known && !slices.Contains(g.uses[u], field) {
+			g.uses[u] = append(g.uses[u], field)
+		}
+	}
+	for key := range s.MatchLabels {
+		add(key)
+	}
+	for _, r := range s.Expressions {
+		add(r.Key)
 	}
 }
 
 // message gives the sentence of a finding.
 func (u use) message(policy string, fields []string) string {
 	what, why := "pod label", "which the filter (key labels) leaves out of identities"
-	advice := "keep it in labels or select by another one"
+	then, advice := "they match nothing", "keep it in labels or select by another one"
 	switch {
 	case u.namespace:
 		what = "namespace label"
-	case isDerived(u.key):
+	case isDerived(u.key) && strings.HasSuffix(fields[0], ".podSelector"):
 		why, advice = "which stands for something else in identities", "select by a label of the pods or, with a namespaceSelector, of their namespaces"
 	}
-	return fmt.Sprintf("policy %s selects peers by the %s %q (%s), %s: they match nothing; %s",
-		policy, what, u.key, strings.Join(fields, ", "), why, advice)
+	if u.deny {
+		then = "nobody can tell whom they match, and everybody is denied"
+	}
+	return fmt.Sprintf("policy %s selects peers by the %s %q (%s), %s: %s; %s",
+		policy, what, u.key, strings.Join(fields, ", "), why, then, advice)
 }
 
 // maxValues is how many values of a label Unlabelled tells apart in a namespace.

@@ -104,6 +104,53 @@ func TestUnmatchable(t *testing.T) {
 	}
 }
 
+// Selectors of Cilium's kind name labels as identities have them.
+func TestUnmatchableEndpoints(t *testing.T) {
+	peer := func(key string) []state.PolicyRule { return peers(state.PolicyPeer{Endpoints: match(key)}) }
+	const namespaceLabel = "k8s:io.cilium.k8s.namespace.labels.team"
+	for _, tc := range []struct {
+		name, items string
+		policy      state.NetworkPolicy
+		want        []string // "key namespace fields: message" in parts
+	}{
+		{"kept", "", state.NetworkPolicy{Ingress: peer("k8s:app"), Egress: peer(namespaceLabel)}, nil},
+		{"what stands for the namespace", "", state.NetworkPolicy{Ingress: peer("k8s:io.kubernetes.pod.namespace")}, nil},
+		{"pods, although nothing is isolated", "!app", state.NetworkPolicy{Ingress: peer("k8s:app")}, []string{
+			"app false spec.ingress[0].fromEndpoints[0]: ", `the pod label "app"`, "they match nothing; keep it in labels",
+		}},
+		{"namespaces", `!io\.cilium\.k8s\.namespace\.labels`, state.NetworkPolicy{Part: 2, Egress: peer(namespaceLabel)}, []string{
+			"team true specs[1].egress[0].toEndpoints[0]: ", `the namespace label "team"`, "they match nothing",
+		}},
+		{"the cluster", `!io\.cilium\.k8s\.policy\.cluster`, state.NetworkPolicy{Ingress: peer("k8s:io.cilium.k8s.policy.cluster")}, []string{
+			"io.cilium.k8s.policy.cluster false spec.ingress[0].fromEndpoints[0]: ", "which the filter (key labels) leaves out of identities",
+		}},
+		{"denied", "!app", state.NetworkPolicy{EgressDeny: peer("k8s:app")}, []string{
+			"app false spec.egressDeny[0].toEndpoints[0]: ", "nobody can tell whom they match, and everybody is denied; keep it in labels",
+		}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			tc.policy.Kind, tc.policy.Namespace, tc.policy.Name = state.PolicyCilium, "shop", "p"
+			got := ""
+			for _, f := range Unmatchable(mustFilter(t, tc.items), []state.NetworkPolicy{tc.policy}) {
+				got += fmt.Sprint(f.Key, " ", f.Namespace, " ", strings.Join(f.Fields, " "), ": ", f.Message)
+			}
+			if tc.want == nil && got != "" || tc.want != nil && !strings.HasPrefix(got, tc.want[0]) {
+				t.Fatalf("%q, want %q", got, tc.want)
+			}
+			for _, part := range tc.want {
+				if !strings.Contains(got, part) {
+					t.Errorf("%q does not say %q", got, part)
+				}
+			}
+		})
+	}
+	both := state.NetworkPolicy{Kind: state.PolicyCiliumClusterwide, Name: "p", Ingress: peer("k8s:app"), IngressDeny: peer("k8s:app")}
+	if got := Unmatchable(mustFilter(t, "!app"), []state.NetworkPolicy{both}); len(got) != 2 || got[0].Policy != "ccnp/p" ||
+		!strings.Contains(got[0].Fields[0], "ingress[0]") || !strings.Contains(got[1].Fields[0], "ingressDeny[0]") {
+		t.Errorf("%+v", got)
+	}
+}
+
 func TestUnmatchableOrder(t *testing.T) {
 	rules := peers(state.PolicyPeer{Pods: &state.Selector{MatchLabels: map[string]string{"c": "", "b": "", "a": ""}}, Namespaces: match("b")})
 	filter := mustFilter(t, `!a !b !c !io\.cilium\.k8s\.namespace\.labels`)

@@ -77,7 +77,7 @@ func TestAgainstARealAPIServer(t *testing.T) {
 	tables, err := state.NewTables()
 	must(t, err)
 	log := &logBuffer{}
-	c, err := New(Config{REST: rc, NodeName: "me", Tables: tables, Log: slog.New(slog.NewTextHandler(log, nil)), Policy: true, Services: true})
+	c, err := New(Config{REST: rc, NodeName: "me", Tables: tables, Log: slog.New(slog.NewTextHandler(log, nil)), Policy: true, Services: true, CiliumPolicies: true, ClusterwidePolicies: true})
 	must(t, err)
 	f := fixture{Client: c, tables: tables, log: log}
 	f.start(t)
@@ -145,9 +145,10 @@ func TestAgainstARealAPIServer(t *testing.T) {
 	})
 
 	t.Run("services", func(t *testing.T) { servicesAtTheServer(t, f, kube) })
+	t.Run("policies of Cilium's kinds", func(t *testing.T) { ciliumAtTheServer(t, f) })
 
 	t.Run("event", func(t *testing.T) {
-		c.PolicyEvent("shop", "web", string(policy.UID), EventWarning, "PolicyRefused", "too many ports")
+		c.PolicyEvent(PolicyRef{Namespace: "shop", Name: "web", UID: string(policy.UID)}, EventWarning, "PolicyRefused", "too many ports")
 		eventually(t, "event", true, func() bool {
 			events, err := kube.CoreV1().Events("shop").List(context.WithoutCancel(ctx), metav1.ListOptions{})
 			return err == nil && slices.ContainsFunc(events.Items, func(e corev1.Event) bool {

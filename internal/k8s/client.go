@@ -20,6 +20,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/klog/v2"
 
+	v2 "github.com/placid-net/placid/api/cilium/v2"
 	"github.com/placid-net/placid/api/v1alpha1"
 	"github.com/placid-net/placid/internal/state"
 )
@@ -33,6 +34,11 @@ type Config struct {
 	// Policy has the Client also watch NetworkPolicies, namespaces,
 	// PlacidIdentities and all nodes' PlacidEndpoints.
 	Policy bool
+	// CiliumPolicies and ClusterwidePolicies have the Client, with Policy, also
+	// watch CiliumNetworkPolicies and CiliumClusterwideNetworkPolicies, and what
+	// they name: CiliumCIDRGroups, Services, and the EndpointSlices of Services that
+	// select no pods.
+	CiliumPolicies, ClusterwidePolicies bool
 	// Services has the Client also watch Services, EndpointSlices and this node's
 	// Node object.
 	Services bool
@@ -62,6 +68,7 @@ type Client struct {
 	identities *rowSink[*v1alpha1.PlacidIdentity, state.Identity]
 	published  *endpointsSink
 	services   serviceWatches
+	cilium     ciliumWatches
 
 	policySynced *once
 	status       *publisher
@@ -77,7 +84,8 @@ func New(cfg Config) (*Client, error) {
 		return nil, errors.New("create Kubernetes client: REST, NodeName, Tables and Log are required")
 	}
 	scheme := runtime.NewScheme()
-	err := errors.Join(corev1.AddToScheme(scheme), networkingv1.AddToScheme(scheme), discoveryv1.AddToScheme(scheme), v1alpha1.AddToScheme(scheme))
+	err := errors.Join(corev1.AddToScheme(scheme), networkingv1.AddToScheme(scheme), discoveryv1.AddToScheme(scheme), v1alpha1.AddToScheme(scheme),
+		v2.AddToScheme(scheme))
 	if err != nil {
 		return nil, fmt.Errorf("create Kubernetes client: %w", err)
 	}
@@ -101,6 +109,14 @@ func New(cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	ciliumClient, err := clientFor(cfg.REST, conn, scheme, v2.GroupVersion(), "/apis", runtime.ContentTypeJSON)
+	if err != nil {
+		return nil, err
+	}
+	cilium, err := newCiliumWatches(cfg, ciliumClient)
+	if err != nil {
+		return nil, err
+	}
 	status := newPublisher(placid, cfg.NodeName, cfg.Log)
 	endpoints := newEndpointsPublisher(core, placid, cfg.NodeName, cfg.Log)
 	nodes := newNodeSink(cfg.Tables, cfg.NodeName, status, cfg.Log)
@@ -113,6 +129,7 @@ func New(cfg Config) (*Client, error) {
 		core: core, network: network, discovery: discovery, placid: placid,
 		nodes:        nodes,
 		services:     services,
+		cilium:       cilium,
 		pods:         newPodSink(cfg.Tables),
 		policies:     newPolicySink(cfg.Tables, cfg.Log),
 		namespaces:   newNamespaceSink(cfg.Tables, cfg.Log),
@@ -176,7 +193,8 @@ func (c *Client) Run(ctx context.Context) error {
 		start(follow(c, watchConfig[*v1alpha1.PlacidEndpoints]{
 			client: c.placid, resource: endpointsResource, example: &v1alpha1.PlacidEndpoints{}, sink: c.published, trim: trimEndpoints,
 		}))
-		start(c.awaitPolicy)
+		more := c.watchCilium(start)
+		start(func(ctx context.Context) { c.awaitPolicy(ctx, more...) })
 	}
 	if c.services.on {
 		c.watchServices(start)

@@ -12,6 +12,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/record"
 
+	v2 "github.com/placid-net/placid/api/cilium/v2"
 	"github.com/placid-net/placid/internal/state"
 )
 
@@ -75,11 +76,21 @@ func (c *Client) Event(ref state.PodRef, kind EventType, reason, message string)
 	}})
 }
 
-// PolicyEvent posts an event about a NetworkPolicy, as Event does about a pod.
-func (c *Client) PolicyEvent(namespace, name, uid string, kind EventType, reason, message string) {
+// PolicyRef names the object of a policy.
+type PolicyRef struct {
+	Kind            state.PolicyKind
+	Namespace, Name string
+	UID             string
+}
+
+// PolicyEvent posts an event about a policy, as Event does about a pod.
+func (c *Client) PolicyEvent(ref PolicyRef, kind EventType, reason, message string) {
+	version := networkingv1.SchemeGroupVersion
+	if ref.Kind != state.PolicyKubernetes {
+		version = v2.GroupVersion()
+	}
 	c.events.add(objectEvent{kind: kind, reason: reason, message: message, object: corev1.ObjectReference{
-		APIVersion: networkingv1.SchemeGroupVersion.String(), Kind: "NetworkPolicy",
-		Namespace: namespace, Name: name, UID: types.UID(uid),
+		APIVersion: version.String(), Kind: ref.Kind.String(), Namespace: ref.Namespace, Name: ref.Name, UID: types.UID(ref.UID),
 	}})
 }
 

@@ -78,9 +78,9 @@ func TestPolicyEvent(t *testing.T) {
 	// A pod of the same name is another object: each has its event.
 	f.Event(state.PodRef{Namespace: "shop", Name: "deny", UID: "uid"}, EventWarning, "Refused", "of the pod")
 	for range 3 {
-		f.PolicyEvent("shop", "deny", "uid", EventWarning, "Refused", "too many ports")
+		f.PolicyEvent(PolicyRef{Namespace: "shop", Name: "deny", UID: "uid"}, EventWarning, "Refused", "too many ports")
 	}
-	f.PolicyEvent("shop", "deny", "uid", EventNormal, "Accepted", "it fits now")
+	f.PolicyEvent(PolicyRef{Namespace: "shop", Name: "deny", UID: "uid"}, EventNormal, "Accepted", "it fits now")
 	eventually(t, "events", 3, func() int { _, _, events := api.seen(); return len(events) })
 	_, _, events := api.seen()
 	ref := events[1].InvolvedObject

@@ -11,6 +11,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	v2 "github.com/placid-net/placid/api/cilium/v2"
 	"github.com/placid-net/placid/api/v1alpha1"
 )
 
@@ -20,14 +21,20 @@ const (
 	identitiesPath = "/apis/placid.io/v1alpha1/placididentities"
 	endpointsPath  = "/apis/placid.io/v1alpha1/placidendpoints"
 	coreNodesPath  = "/api/v1/nodes"
+
+	ciliumPath      = "/apis/cilium.io/v2"
+	cnpPath         = ciliumPath + "/ciliumnetworkpolicies"
+	clusterwidePath = ciliumPath + "/ciliumclusterwidenetworkpolicies"
+	groupsPath      = ciliumPath + "/ciliumcidrgroups"
 )
 
 // examples has an object without a name of each resource.
 func examples() map[string]object {
 	return map[string]object{
 		nodesPath: node(""), podsPath: pod("", "", ""), policiesPath: networkPolicy("", ""), namespacesPath: namespace("", nil),
-		identitiesPath: identity("", nil), endpointsPath: nodeEndpoints(""), coreNodesPath: coreNode("", ""),
+		identitiesPath: identityObject("", nil), endpointsPath: nodeEndpoints(""), coreNodesPath: coreNode("", ""),
 		servicesPath: service("", ""), slicesPath: slice("", "", ""),
+		cnpPath: cnp("", ""), clusterwidePath: ccnp(""), groupsPath: cidrGroup(""),
 	}
 }
 
@@ -41,11 +48,30 @@ func networkPolicy(ns, name string) *networkingv1.NetworkPolicy {
 	}
 }
 
+func cnp(ns, name string, specs ...*v2.Rule) *v2.CiliumNetworkPolicy {
+	return &v2.CiliumNetworkPolicy{
+		TypeMeta: meta("CiliumNetworkPolicy", "cilium.io/v2"), ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: name}, Specs: specs,
+	}
+}
+
+func ccnp(name string, specs ...*v2.Rule) *v2.CiliumClusterwideNetworkPolicy {
+	return &v2.CiliumClusterwideNetworkPolicy{
+		TypeMeta: meta("CiliumClusterwideNetworkPolicy", "cilium.io/v2"), ObjectMeta: metav1.ObjectMeta{Name: name}, Specs: specs,
+	}
+}
+
+func cidrGroup(name string, cidrs ...string) *v2.CiliumCIDRGroup {
+	return &v2.CiliumCIDRGroup{
+		TypeMeta: meta("CiliumCIDRGroup", "cilium.io/v2"), ObjectMeta: metav1.ObjectMeta{Name: name},
+		Spec: v2.CIDRGroupSpec{ExternalCIDRs: cidrs},
+	}
+}
+
 func namespace(name string, labels map[string]string) *corev1.Namespace {
 	return &corev1.Namespace{TypeMeta: meta("Namespace", "v1"), ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels}}
 }
 
-func identity(name string, labels map[string]string) *v1alpha1.PlacidIdentity {
+func identityObject(name string, labels map[string]string) *v1alpha1.PlacidIdentity {
 	return &v1alpha1.PlacidIdentity{
 		TypeMeta: meta("PlacidIdentity", "placid.io/v1alpha1"), ObjectMeta: metav1.ObjectMeta{Name: name}, Labels: labels,
 	}

@@ -47,6 +47,7 @@ type apiServer struct {
 	down     bool          // every connection is closed without an answer
 	noCRD    bool
 	noPolicy bool // the CRDs of identities and endpoints are missing
+	noCilium bool // those of Cilium's policies are
 	noStream bool // streamed lists are refused, as older servers do
 	refuse   int  // status of every write, 0 accepts
 	requests []string
@@ -150,7 +151,7 @@ func (s *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	s.requests = append(s.requests, r.Method+" "+r.URL.Path)
 	down, noCRD, noStream, refuse := s.down, s.noCRD, s.noStream, s.refuse
-	noPolicy := s.noPolicy
+	noPolicy, noCilium := s.noPolicy, s.noCilium
 	late := s.late[r.Method+" "+r.URL.Path]
 	delete(s.late, r.Method+" "+r.URL.Path)
 	s.mu.Unlock()
@@ -172,6 +173,7 @@ func (s *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			conn.Close()
 		}
 	case noCRD && strings.HasPrefix(r.URL.Path, nodesPath),
+		noCilium && strings.HasPrefix(r.URL.Path, ciliumPath),
 		noPolicy && (strings.HasPrefix(r.URL.Path, identitiesPath) || strings.HasPrefix(r.URL.Path, endpointsPath)):
 		http.Error(w, "404 page not found", http.StatusNotFound) // what a server without the group says
 	case r.Method != http.MethodGet && refuse != 0:

@@ -100,9 +100,9 @@ func (s *nodeSink) replace(objs []*v1alpha1.PlacidNode) error {
 	return nil
 }
 
-// row converts an object. What makes no sense is logged and left out.
+// row converts an object, whose labels are the Node's. What makes no sense is logged and left out.
 func (s *nodeSink) row(obj *v1alpha1.PlacidNode) state.Node {
-	n := state.Node{Name: obj.Name}
+	n := state.Node{Name: obj.Name, Labels: obj.Labels}
 	skip := func(field, value string, err error) {
 		s.log.Warn("skip a field of a PlacidNode", "node", obj.Name, "field", field, "value", value, "err", err)
 	}

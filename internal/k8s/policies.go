@@ -304,9 +304,5 @@ func trimNumber(s string) string {
 
 // trimPolicy returns the parts of a NetworkPolicy that PolicyRow reads.
 func trimPolicy(p *networkingv1.NetworkPolicy) *networkingv1.NetworkPolicy {
-	meta := metav1.ObjectMeta{Namespace: p.Namespace, Name: p.Name, UID: p.UID, ResourceVersion: p.ResourceVersion}
-	if v, ok := p.Annotations[AnnotationAudit]; ok {
-		meta.Annotations = map[string]string{AnnotationAudit: v}
-	}
-	return &networkingv1.NetworkPolicy{ObjectMeta: meta, Spec: p.Spec}
+	return &networkingv1.NetworkPolicy{ObjectMeta: trimPolicyMeta(&p.ObjectMeta), Spec: p.Spec}
 }

@@ -386,7 +386,7 @@ func TestPodRow(t *testing.T) {
 
 func TestIdentityRow(t *testing.T) {
 	labels := map[string]string{"k8s:app": "web"}
-	good := identity("16777215", labels)
+	good := identityObject("16777215", labels)
 	good.NamedPorts = []v1alpha1.NamedPort{{Name: "b", Protocol: "UDP", Port: 2}, {Name: "a", Protocol: "TCP", Port: 65535}}
 	got, err := IdentityRow(good)
 	want := state.Identity{ID: 1<<24 - 1, Labels: labels, NamedPorts: []state.NamedPort{
@@ -396,7 +396,7 @@ func TestIdentityRow(t *testing.T) {
 		t.Errorf("row (-want +got), error %v:\n%s", err, diff)
 	}
 	for _, name := range []string{"", "0", "255", "16777216", "4294967552", "0300", "+300", "-300", "300x", "web"} {
-		if row, err := IdentityRow(identity(name, labels)); err == nil || !strings.Contains(err.Error(), "metadata.name: ") {
+		if row, err := IdentityRow(identityObject(name, labels)); err == nil || !strings.Contains(err.Error(), "metadata.name: ") {
 			t.Errorf("name %q: %+v, %v", name, row, err)
 		}
 	}
@@ -405,7 +405,7 @@ func TestIdentityRow(t *testing.T) {
 		"namedPorts[0].protocol": {Name: "a", Protocol: "tcp", Port: 1},
 		"namedPorts[0].port":     {Name: "a", Protocol: "TCP", Port: 65536},
 	} {
-		bad := identity("300", labels)
+		bad := identityObject("300", labels)
 		bad.NamedPorts = []v1alpha1.NamedPort{p}
 		if _, err := IdentityRow(bad); err == nil || !strings.HasPrefix(err.Error(), want+":") {
 			t.Errorf("port %+v: %v, want an error about %s", p, err, want)

@@ -99,10 +99,17 @@ func newPolicySink(t *state.Tables, log *slog.Logger) *rowSink[*networkingv1.Net
 			return p, nil
 		},
 		put:  t.UpsertNetworkPolicy,
-		drop: func(key types.NamespacedName) error { return t.DeleteNetworkPolicy(key.Namespace, key.Name) },
-		keys: keysOf(t.NetworkPolicies, func(p state.NetworkPolicy) types.NamespacedName {
-			return types.NamespacedName{Namespace: p.Namespace, Name: p.Name}
-		}),
+		drop: func(key types.NamespacedName) error { return t.DeleteNetworkPolicy(key.String()) },
+		keys: func() ([]types.NamespacedName, error) {
+			all, _, err := t.NetworkPolicies()
+			var out []types.NamespacedName
+			for _, p := range all {
+				if p.Kind == state.PolicyKubernetes {
+					out = append(out, types.NamespacedName{Namespace: p.Namespace, Name: p.Name})
+				}
+			}
+			return out, err
+		},
 		synced: newOnce(), log: log,
 	}
 }
@@ -151,14 +158,14 @@ func (c *Client) IdentitiesSynced() <-chan struct{} { return c.identities.synced
 // complete for the first time.
 func (c *Client) NodeEndpointsSynced() <-chan struct{} { return c.published.synced.ch }
 
-// PolicySynced is closed when policies, namespaces, identities, what the nodes
-// publish and this node's pods are all complete for the first time.
+// PolicySynced is closed when policies and what they name, namespaces, identities,
+// what the nodes publish and this node's pods are all complete for the first time.
 func (c *Client) PolicySynced() <-chan struct{} { return c.policySynced.ch }
 
-// awaitPolicy closes PolicySynced when its time has come.
-func (c *Client) awaitPolicy(ctx context.Context) {
-	awaitAll(ctx, c.policySynced,
-		c.PoliciesSynced(), c.NamespacesSynced(), c.IdentitiesSynced(), c.NodeEndpointsSynced(), c.PodsSynced())
+// awaitPolicy closes PolicySynced when its time has come, and more is complete.
+func (c *Client) awaitPolicy(ctx context.Context, more ...<-chan struct{}) {
+	awaitAll(ctx, c.policySynced, append(more,
+		c.PoliciesSynced(), c.NamespacesSynced(), c.IdentitiesSynced(), c.NodeEndpointsSynced(), c.PodsSynced())...)
 }
 
 // awaitAll closes all when every part is closed.

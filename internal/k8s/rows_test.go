@@ -69,8 +69,8 @@ func fill(api *apiServer) {
 	api.put(policiesPath, uidPolicy("ns", "deny", "u1"))
 	api.put(policiesPath, uidPolicy("other", "allow", "u2"))
 	api.put(namespacesPath, namespace("ns", map[string]string{"l": "1"}))
-	api.put(identitiesPath, identity("300", map[string]string{"k8s:app": "web"}))
-	api.put(identitiesPath, identity("70000", map[string]string{"k8s:app": "db"}))
+	api.put(identitiesPath, identityObject("300", map[string]string{"k8s:app": "web"}))
+	api.put(identitiesPath, identityObject("70000", map[string]string{"k8s:app": "db"}))
 	api.put(endpointsPath, nodeEndpoints("me"))
 	api.put(endpointsPath, nodeEndpoints("peer"))
 	api.put(podsPath, labelled(pod("p", "uid-p", "me"), "web"))
@@ -111,7 +111,7 @@ func TestTablesFollowTheServer(t *testing.T) {
 		api.put(policiesPath, uidPolicy("other", "allow", "u3"))
 		api.put(namespacesPath, namespace("ns", map[string]string{"l": "2"}))
 		api.put(namespacesPath, namespace("other", nil))
-		api.put(identitiesPath, identity("300", map[string]string{"k8s:app": "again"}))
+		api.put(identitiesPath, identityObject("300", map[string]string{"k8s:app": "again"}))
 		api.remove(identitiesPath, "70000")
 		api.remove(endpointsPath, "me")
 		api.put(endpointsPath, nodeEndpoints("third"))
@@ -170,7 +170,7 @@ func TestRelistWakesNobody(t *testing.T) {
 	api.expire()
 	api.disconnect()
 	eventually(t, "requests", true, func() bool { return lists() > before })
-	api.put(identitiesPath, identity("999", nil))
+	api.put(identitiesPath, identityObject("999", nil))
 	await(t, "the identity that is new", identities.Ready())
 	if c := identities.Take(); len(c) != 1 || c[0].Old != nil || c[0].New.ID != 999 {
 		t.Errorf("changes of identities: %v", c)
@@ -271,18 +271,18 @@ func TestNodeEndpointsRow(t *testing.T) {
 // TestIdentityThatMakesNoSense checks that it is no row, whatever it was before.
 func TestIdentityThatMakesNoSense(t *testing.T) {
 	api := newAPIServer(t)
-	api.put(identitiesPath, identity("300", map[string]string{"k8s:app": "web"}))
-	api.put(identitiesPath, identity("0300", map[string]string{"k8s:app": "other"}))
-	api.put(identitiesPath, identity("world", nil))
+	api.put(identitiesPath, identityObject("300", map[string]string{"k8s:app": "web"}))
+	api.put(identitiesPath, identityObject("0300", map[string]string{"k8s:app": "other"}))
+	api.put(identitiesPath, identityObject("world", nil))
 	f := runPolicy(t, api)
 	await(t, "IdentitiesSynced", f.IdentitiesSynced())
 	if diff := cmp.Diff([]string{"web"}, f.view().Identities); diff != "" {
 		t.Errorf("identities (-want +got):\n%s", diff)
 	}
 	api.remove(identitiesPath, "0300") // is not 300
-	bad := identity("300", map[string]string{"k8s:app": "web"})
+	bad := identityObject("300", map[string]string{"k8s:app": "web"})
 	bad.NamedPorts = []v1alpha1.NamedPort{{Name: "x", Protocol: "?", Port: 1}}
-	api.put(identitiesPath, identity("301", map[string]string{"k8s:app": "next"}))
+	api.put(identitiesPath, identityObject("301", map[string]string{"k8s:app": "next"}))
 	eventually(t, "identities", []string{"web", "next"}, func() []string { return f.view().Identities })
 	api.put(identitiesPath, bad)
 	eventually(t, "identities", []string{"next"}, func() []string { return f.view().Identities })

@@ -53,6 +53,14 @@ type watchConfig[T runtime.Object] struct {
 	// trim returns what is needed of an object, so that no more is held while
 	// the objects are listed; nil keeps all.
 	trim func(T) T
+	// absent is an empty list for the time that the cluster does not have the kind;
+	// nil where it always has.
+	absent runtime.Object
+}
+
+// missing tells whether the answer is that the cluster does not have the kind.
+func (cfg watchConfig[T]) missing(err error) bool {
+	return cfg.absent != nil && apierrors.IsNotFound(err)
 }
 
 // watch keeps the sink up to date until ctx ends.
@@ -91,6 +99,9 @@ func (cfg watchConfig[T]) listWatch() *cache.ListWatch {
 			ctx, cancel := context.WithTimeout(ctx, listTimeout)
 			defer cancel()
 			list, err := request(&opts).Do(ctx).Get()
+			if cfg.missing(err) {
+				list, err = cfg.absent.DeepCopyObject(), nil
+			}
 			cfg.health.observe(ctx, cfg.resource, err)
 			return list, err
 		},
@@ -103,7 +114,7 @@ func (cfg watchConfig[T]) listWatch() *cache.ListWatch {
 			// API servers that do not know streamed lists refuse the option;
 			// the reflector then lists in the old way.
 			refused := opts.SendInitialEvents != nil && (apierrors.IsInvalid(err) || apierrors.IsBadRequest(err))
-			if !refused {
+			if !refused && !cfg.missing(err) {
 				cfg.health.observe(ctx, cfg.resource, err)
 			}
 			if err != nil {

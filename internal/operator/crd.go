@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/util/yaml"
@@ -40,6 +42,48 @@ func installCRDs(ctx context.Context, c client.Client, logger *slog.Logger) erro
 		}
 	}
 	return nil
+}
+
+// installCiliumCRDs installs the definitions of the objects of Cilium's that Placid
+// reads, unless somebody else has, whose they stay. It returns the names of those
+// that are there.
+func installCiliumCRDs(ctx context.Context, c client.Client, logger *slog.Logger) (there map[string]bool, err error) {
+	definitions, err := crd.Cilium()
+	if err != nil {
+		return nil, err
+	}
+	there = map[string]bool{}
+	for _, text := range definitions {
+		found := &unstructured.Unstructured{}
+		if err := yaml.Unmarshal(text, &found.Object); err != nil {
+			return nil, fmt.Errorf("decode a CustomResourceDefinition: %w", err)
+		}
+		name := found.GetName()
+		err := c.Get(ctx, client.ObjectKey{Name: name}, found)
+		switch {
+		case err == nil && !ours(found):
+			logger.Info("using a definition that somebody else installed", "name", name)
+			there[name] = true
+			continue
+		case err != nil && !apierrors.IsNotFound(err) && !apierrors.IsForbidden(err):
+			return nil, fmt.Errorf("get CustomResourceDefinition %s: %w", name, err)
+		}
+		err = installCRD(ctx, c, text, logger)
+		if errors.Is(err, errCRDMissing) {
+			logger.Warn("policies of this kind cannot be; apply the file of deploy/crd and restart the operator", "name", name, "error", err)
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		there[name] = true
+	}
+	return there, nil
+}
+
+// ours tells whether the operator wrote the object.
+func ours(o *unstructured.Unstructured) bool {
+	return slices.ContainsFunc(o.GetManagedFields(), func(f metav1.ManagedFieldsEntry) bool { return f.Manager == operatorName })
 }
 
 // installCRD does it for one definition.

@@ -4,13 +4,16 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"testing"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/managedfields"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 )
 
@@ -88,5 +91,70 @@ func TestInstallCRDForbidden(t *testing.T) {
 	}
 	if err := installCRDs(t.Context(), interceptor.NewClient(store, noApply), slog.New(slog.DiscardHandler)); err != nil {
 		t.Errorf("the definition is there: %v", err)
+	}
+}
+
+// ciliumNames are the definitions of Cilium's that the operator installs.
+func ciliumNames() []string {
+	return []string{"ciliumcidrgroups.cilium.io", ciliumPolicyCRD, clusterwidePolicyCRD}
+}
+
+// establishing establishes each definition as soon as it is applied.
+func establishing(t *testing.T, store client.WithWatch, applied *[]string) client.WithWatch {
+	return interceptor.NewClient(store, interceptor.Funcs{
+		Apply: func(ctx context.Context, c client.WithWatch, o runtime.ApplyConfiguration, opts ...client.ApplyOption) error {
+			if err := c.Apply(ctx, o, opts...); err != nil {
+				return err
+			}
+			name := o.(interface{ GetName() string }).GetName()
+			*applied = append(*applied, name)
+			establish(t, store, name)
+			return nil
+		},
+	})
+}
+
+func TestInstallCiliumCRDs(t *testing.T) {
+	scheme, err := newScheme()
+	mustDo(t, err)
+	store := fake.NewClientBuilder().WithScheme(scheme).WithReturnManagedFields().
+		WithTypeConverters(managedfields.NewDeducedTypeConverter()).Build()
+	foreign := definition(ciliumPolicyCRD)
+	foreign.SetLabels(map[string]string{"io.cilium.k8s.crd.schema.version": "1.31.0"})
+	mustDo(t, store.Create(t.Context(), foreign))
+	var applied []string
+	c := establishing(t, store, &applied)
+	for range 2 { // the second time it finds its own
+		there, bad := installCiliumCRDs(t.Context(), c, slog.New(slog.DiscardHandler))
+		mustDo(t, bad)
+		for _, name := range ciliumNames() {
+			if !there[name] {
+				t.Errorf("%s is not there: %v", name, there)
+			}
+		}
+	}
+	if slices.Contains(applied, ciliumPolicyCRD) || len(applied) != 4 {
+		t.Errorf("applied %v, want what is not somebody else's, twice", applied)
+	}
+	d, err := get(t.Context(), store, ciliumPolicyCRD, definition(ciliumPolicyCRD))
+	if err != nil || d.Object["spec"] != nil || d.GetLabels()["io.cilium.k8s.crd.schema.version"] == "" {
+		t.Errorf("somebody else's definition is now %v, %v", d, err)
+	}
+}
+
+// TestCiliumCRDsForbidden: without permission and without definitions there are no
+// such policies, and the operator works.
+func TestCiliumCRDsForbidden(t *testing.T) {
+	store := newStore(t)
+	mustDo(t, store.Create(t.Context(), definition(clusterwidePolicyCRD)))
+	forbidden := apierrors.NewForbidden(schema.GroupResource{Resource: "customresourcedefinitions"}, "any", errors.New("no"))
+	there, err := installCiliumCRDs(t.Context(), interceptor.NewClient(store, interceptor.Funcs{
+		Apply: func(context.Context, client.WithWatch, runtime.ApplyConfiguration, ...client.ApplyOption) error {
+			return forbidden
+		},
+	}), slog.New(slog.DiscardHandler))
+	mustDo(t, err)
+	if len(there) != 1 || !there[clusterwidePolicyCRD] {
+		t.Errorf("there are %v", there)
 	}
 }

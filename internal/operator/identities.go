@@ -8,7 +8,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	networkingv1 "k8s.io/api/networking/v1"
 	toolscache "k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/client-go/util/workqueue"
@@ -48,9 +47,12 @@ type identities struct {
 	now       func() time.Time
 	pause     func(context.Context, time.Duration)
 
-	mode     string        // Config.EnablePolicy
-	policies bool          // Config.NetworkPolicies
-	grace    time.Duration // Config.IdentityGCInterval
+	mode     string // Config.EnablePolicy
+	policies bool   // Config.NetworkPolicies
+	// cilium and clusterwide say the same of Cilium's policies, where the cluster has
+	// their definitions.
+	cilium, clusterwide bool
+	grace               time.Duration // Config.IdentityGCInterval
 	// first is closed when identities are needed for the first time.
 	first chan struct{}
 	// troubled are the label sets whose last attempt failed. It is used by the
@@ -74,8 +76,8 @@ func (d *identities) Start(ctx context.Context) error {
 		{&v1alpha1.PlacidIdentity{}, d.identityEvents()},
 		{&v1alpha1.PlacidEndpoints{}, d.endpointsEvents()},
 	}
-	if d.mode == PolicyDefault && d.policies {
-		watches = append(watches, watched{&networkingv1.NetworkPolicy{}, d.policyEvents()})
+	if d.mode != PolicyNever {
+		watches = append(watches, d.policyWatches()...)
 	}
 	if err := d.follow(ctx, watches...); err != nil {
 		return err

@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
+	v2 "github.com/placid-net/placid/api/cilium/v2"
 	"github.com/placid-net/placid/api/v1alpha1"
 	"github.com/placid-net/placid/internal/identity"
 	"github.com/placid-net/placid/internal/state"
@@ -125,9 +126,11 @@ func (f *office) look() {
 	watch("1identity", &v1alpha1.PlacidIdentityList{}, f.identityEvents())
 	watch("2endpoints", &v1alpha1.PlacidEndpointsList{}, f.endpointsEvents())
 	if f.mode == PolicyDefault {
-		watch("3policy", &networkingv1.NetworkPolicyList{}, f.policyEvents())
+		watch("3policy", &networkingv1.NetworkPolicyList{}, policyEvents(f.identities, kubernetesPolicy))
+		watch("6cnp", &v2.CiliumNetworkPolicyList{}, policyEvents(f.identities, ciliumPolicy))
+		watch("7ccnp", &v2.CiliumClusterwideNetworkPolicyList{}, policyEvents(f.identities, clusterwidePolicy))
 	}
-	f.tell(handlers, now, "123")
+	f.tell(handlers, now, "12367")
 	select {
 	case <-f.first:
 		watch("4namespace", &corev1.NamespaceList{}, f.namespaceEvents())
@@ -184,6 +187,14 @@ func objectsOf(list client.ObjectList) []client.Object {
 			add(stripped.(client.Object))
 		}
 	case *networkingv1.NetworkPolicyList:
+		for i := range l.Items {
+			add(&l.Items[i])
+		}
+	case *v2.CiliumNetworkPolicyList:
+		for i := range l.Items {
+			add(&l.Items[i])
+		}
+	case *v2.CiliumClusterwideNetworkPolicyList:
 		for i := range l.Items {
 			add(&l.Items[i])
 		}

@@ -6,7 +6,6 @@ import (
 	"unique"
 
 	corev1 "k8s.io/api/core/v1"
-	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -56,13 +55,6 @@ func (d *identities) endpointsEvents() toolscache.ResourceEventHandler {
 		}
 		d.sets.setListed(pe.Name, numbers)
 	}, func(pe *v1alpha1.PlacidEndpoints) { d.sets.setListed(pe.Name, nil) })
-}
-
-func (d *identities) policyEvents() toolscache.ResourceEventHandler {
-	return on(func(np *networkingv1.NetworkPolicy, _ bool) {
-		d.reports.setPolicy(np)
-		d.need(true)
-	}, func(np *networkingv1.NetworkPolicy) { d.need(d.reports.removePolicy(np) > 0) })
 }
 
 func (d *identities) namespaceEvents() toolscache.ResourceEventHandler {

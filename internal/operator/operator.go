@@ -20,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
+	v2 "github.com/placid-net/placid/api/cilium/v2"
 	"github.com/placid-net/placid/api/v1alpha1"
 	"github.com/placid-net/placid/internal/identity"
 	"github.com/placid-net/placid/internal/ipam"
@@ -61,6 +62,9 @@ type Config struct {
 	EnablePolicy string
 	// NetworkPolicies says that NetworkPolicies of Kubernetes are enforced.
 	NetworkPolicies bool
+	// CiliumPolicies and ClusterwidePolicies say it of CiliumNetworkPolicies and
+	// CiliumClusterwideNetworkPolicies, whose definitions are installed then.
+	CiliumPolicies, ClusterwidePolicies bool
 	// IdentityGCInterval is how long an identity is kept that no pod has; 0 keeps
 	// it forever.
 	IdentityGCInterval time.Duration
@@ -123,6 +127,12 @@ func (o *Operator) Run(ctx context.Context) error {
 	if err = installCRDs(ctx, direct, o.logger); err != nil {
 		return err
 	}
+	there := map[string]bool{}
+	if o.cfg.CiliumPolicies || o.cfg.ClusterwidePolicies {
+		if there, err = installCiliumCRDs(ctx, direct, o.logger); err != nil {
+			return err
+		}
+	}
 	mgr, err := ctrl.NewManager(o.rest, o.managerOptions())
 	if err != nil {
 		return fmt.Errorf("create manager: %w", err)
@@ -130,7 +140,7 @@ func (o *Operator) Run(ctx context.Context) error {
 	if err := o.addController(mgr); err != nil {
 		return fmt.Errorf("add controller: %w", err)
 	}
-	if err := o.addIdentities(mgr); err != nil {
+	if err := o.addIdentities(mgr, there); err != nil {
 		return fmt.Errorf("add identities: %w", err)
 	}
 	if err := watchEndpoints(mgr, o.logger); err != nil {
@@ -200,8 +210,9 @@ func (o *Operator) addController(mgr ctrl.Manager) error {
 	return watch(mgr, r, joining, w)
 }
 
-// addIdentities adds what keeps the identities.
-func (o *Operator) addIdentities(mgr ctrl.Manager) error {
+// addIdentities adds what keeps the identities; there are the definitions of
+// Cilium's objects that the cluster has.
+func (o *Operator) addIdentities(mgr ctrl.Manager, there map[string]bool) error {
 	sets := newLabelSets(o.cfg.ClusterName, o.filter, time.Now)
 	m := newIdentityMetrics(sets)
 	if err := m.register(o.registry); err != nil {
@@ -224,6 +235,7 @@ func (o *Operator) addIdentities(mgr ctrl.Manager) error {
 		pause:    pauseFor,
 		mode:     o.cfg.EnablePolicy,
 		policies: o.cfg.NetworkPolicies,
+		cilium:   o.cfg.CiliumPolicies && there[ciliumPolicyCRD], clusterwide: o.cfg.ClusterwidePolicies && there[clusterwidePolicyCRD],
 		grace:    o.cfg.IdentityGCInterval,
 		first:    make(chan struct{}),
 		troubled: map[string]bool{},
@@ -270,7 +282,7 @@ func addProbes(mgr ctrl.Manager) error {
 
 func newScheme() (*runtime.Scheme, error) {
 	s := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1alpha1.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1alpha1.AddToScheme, v2.AddToScheme} {
 		if err := add(s); err != nil {
 			return nil, fmt.Errorf("build scheme: %w", err)
 		}
@@ -285,7 +297,7 @@ func stripNode(in any) (any, error) {
 	if !ok {
 		return in, nil
 	}
-	n.ManagedFields, n.Annotations, n.Labels = nil, nil, nil
+	n.ManagedFields, n.Annotations = nil, nil
 	n.Spec = corev1.NodeSpec{PodCIDR: n.Spec.PodCIDR, PodCIDRs: n.Spec.PodCIDRs}
 	n.Status = corev1.NodeStatus{Addresses: n.Status.Addresses}
 	return n, nil

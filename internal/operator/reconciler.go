@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -199,6 +200,7 @@ func get[T client.Object](ctx context.Context, from client.Reader, name string, 
 func fill(pn *v1alpha1.PlacidNode, node *corev1.Node, cidrs []netip.Prefix) {
 	pn.Spec.PodCIDRs = prefixTexts(cidrs)
 	pn.Spec.Addresses = internalIPs(node)
+	pn.Labels = maps.Clone(node.Labels) // policies select nodes by them
 	owner := ownerReference(node)
 	pn.OwnerReferences = slices.DeleteFunc(pn.OwnerReferences, func(o metav1.OwnerReference) bool { return o.Kind == owner.Kind })
 	pn.OwnerReferences = append(pn.OwnerReferences, owner)
@@ -207,7 +209,7 @@ func fill(pn *v1alpha1.PlacidNode, node *corev1.Node, cidrs []netip.Prefix) {
 // upToDate says whether fill would change nothing.
 func upToDate(pn *v1alpha1.PlacidNode, node *corev1.Node, cidrs []netip.Prefix) bool {
 	return slices.Equal(pn.Spec.PodCIDRs, prefixTexts(cidrs)) &&
-		slices.Equal(pn.Spec.Addresses, internalIPs(node)) &&
+		slices.Equal(pn.Spec.Addresses, internalIPs(node)) && maps.Equal(pn.Labels, node.Labels) &&
 		slices.Contains(pn.OwnerReferences, ownerReference(node))
 }
 

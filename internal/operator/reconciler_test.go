@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 
 	"github.com/placid-net/placid/api/v1alpha1"
 )
@@ -78,6 +79,28 @@ func TestAddressChange(t *testing.T) {
 	want := v1alpha1.PlacidNodeSpec{PodCIDRs: []string{"10.0.0.0/24"}, Addresses: []string{"192.0.2.99"}}
 	if diff := cmp.Diff(want, mustRead(t, store, "a").Spec); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// TestLabelChange: policies select nodes by the labels of their PlacidNodes.
+func TestLabelChange(t *testing.T) {
+	n := node("a", "192.0.2.1")
+	n.Labels = map[string]string{"role": "db"}
+	store := newStore(t, n)
+	r := newReplica(t, store, pool("10.0.0.0/16", 24))
+	r.settle("a")
+	if diff := cmp.Diff(n.Labels, mustRead(t, store, "a").Labels); diff != "" {
+		t.Errorf("labels (-want +got):\n%s", diff)
+	}
+	before := n.DeepCopy()
+	n.Labels = map[string]string{"role": "web"}
+	if !nodeChanged(event.UpdateEvent{ObjectOld: before, ObjectNew: n}) {
+		t.Error("other labels wake nobody")
+	}
+	mustDo(t, store.Update(t.Context(), n))
+	r.settle("a")
+	if diff := cmp.Diff(n.Labels, mustRead(t, store, "a").Labels); diff != "" {
+		t.Errorf("other labels (-want +got):\n%s", diff)
 	}
 }
 

@@ -12,13 +12,10 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	networkingv1 "k8s.io/api/networking/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 
 	"github.com/placid-net/placid/internal/identity"
-	"github.com/placid-net/placid/internal/k8s"
 	"github.com/placid-net/placid/internal/state"
 )
 
@@ -38,6 +35,8 @@ const (
 // Reasons of events.
 const (
 	reasonFilteredLabel = "PolicyUsesFilteredLabel"
+	reasonNotUnderstood = "PolicyNotUnderstood"
+	reasonNotSupported  = "PolicyNotSupported"
 	reasonNoLabels      = "PodsWithoutLabels"
 	reasonChurn         = "LabelMakesIdentities"
 )
@@ -54,13 +53,13 @@ type reports struct {
 	now     func() time.Time
 
 	mu       sync.Mutex
-	policies map[string]policyReport // by namespace and name
+	policies map[string]policyReport // by policyObject.key
 	groups   map[string]bool         // groups of pods without labels that were told of
 	churn    *identity.Churn
 	churning map[string]bool // labels that were told of
 }
 
-// policyReport is one NetworkPolicy and the label keys that were told of.
+// policyReport is one policy, and the label keys and sentences that were told of.
 type policyReport struct {
 	uid  types.UID
 	told map[string]bool
@@ -88,37 +87,56 @@ func (r *reports) run(ctx context.Context) {
 }
 
 // setPolicy reports the labels that the policy selects peers by and that no
-// identity has.
-func (r *reports) setPolicy(np *networkingv1.NetworkPolicy) {
-	row := k8s.PolicyRow(np)
+// identity has, and what of it is not understood or not enforced.
+func (r *reports) setPolicy(p policyObject) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	before := r.policies[row.Key()]
-	now := policyReport{uid: np.UID, told: map[string]bool{}}
-	r.metrics.forgetPolicy(np.Namespace, np.Name)
-	for _, f := range identity.Unmatchable(r.filter, []state.NetworkPolicy{row}) {
+	before := r.policies[p.key()]
+	now := policyReport{uid: p.object.GetUID(), told: map[string]bool{}}
+	fresh := func(what string) bool {
+		now.told[what] = true
+		return before.uid != now.uid || !before.told[what]
+	}
+	r.metrics.forgetPolicy(p.object.GetNamespace(), p.label())
+	for _, f := range identity.Unmatchable(r.filter, p.rows) {
 		key := f.Key
 		if f.Namespace {
 			key = identity.NamespaceLabelPrefix + f.Key
 		}
-		now.told[key] = true
-		r.metrics.filtered.WithLabelValues(np.Namespace, np.Name, key).Set(1)
-		if before.uid == np.UID && before.told[key] {
-			continue
+		r.metrics.filtered.WithLabelValues(p.object.GetNamespace(), p.label(), key).Set(1)
+		if fresh(key) {
+			r.logger.Warn("a policy selects peers by a label that identities do not have", "policy", f.Policy, "key", key, "problem", f.Message)
+			r.warnPolicy(p, reasonFilteredLabel, "SelectPeers", f.Message)
 		}
-		r.logger.Warn("a NetworkPolicy selects peers by a label that identities do not have", "policy", f.Policy, "key", key, "problem", f.Message)
-		about := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: np.Namespace, Name: np.Name, UID: np.UID}}
-		r.events.Eventf(about, nil, corev1.EventTypeWarning, reasonFilteredLabel, "SelectPeers", "%s", clip(f.Message, maxEventNote))
 	}
-	r.policies[row.Key()] = now
+	for _, part := range []struct {
+		reason    string
+		sentences func(state.NetworkPolicy) []string
+	}{
+		{reasonNotUnderstood, func(row state.NetworkPolicy) []string { return row.Problems }},
+		{reasonNotSupported, func(row state.NetworkPolicy) []string { return row.Unsupported }},
+	} {
+		var all []string
+		for _, row := range p.rows {
+			all = append(all, part.sentences(row)...)
+		}
+		if text := strings.Join(all, ". "); text != "" && fresh(part.reason+" "+text) {
+			r.warnPolicy(p, part.reason, "ReadPolicy", text)
+		}
+	}
+	r.policies[p.key()] = now
+}
+
+func (r *reports) warnPolicy(p policyObject, reason, action, text string) {
+	r.events.Eventf(p.about(), nil, corev1.EventTypeWarning, reason, action, "%s", clip(text, maxEventNote))
 }
 
 // removePolicy forgets a policy and returns how many there are left.
-func (r *reports) removePolicy(np *networkingv1.NetworkPolicy) (left int) {
+func (r *reports) removePolicy(p policyObject) (left int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.metrics.forgetPolicy(np.Namespace, np.Name)
-	delete(r.policies, np.Namespace+"/"+np.Name)
+	r.metrics.forgetPolicy(p.object.GetNamespace(), p.label())
+	delete(r.policies, p.key())
 	return len(r.policies)
 }
 

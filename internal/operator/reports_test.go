@@ -10,6 +10,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	v2 "github.com/placid-net/placid/api/cilium/v2"
+	"github.com/placid-net/placid/api/v1alpha1"
 )
 
 // seriesOf returns those of the series that begin with the name.
@@ -65,6 +69,78 @@ func TestPolicyOnFilteredLabel(t *testing.T) {
 	if got := seriesOf(t, f, gauge); len(got) != 0 {
 		t.Errorf("the policy is gone, and there is %v", got)
 	}
+}
+
+func TestCiliumPolicies(t *testing.T) {
+	const gauge = "placid_operator_policy_filtered_labels"
+	store := newIdentityStore(t, namespace("a"), pod("a", "web", "app", "web"))
+	f := newOffice(t, store, store, newClock(), officeOptions{labels: []string{"!color"}})
+	f.settle()
+	if got := identitiesIn(t, store); got != 0 {
+		t.Fatalf("%d identities without a policy", got)
+	}
+	everyone := &metav1.LabelSelector{}
+	cnp := &v2.CiliumNetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "p"}, Specs: []*v2.Rule{
+		{EndpointSelector: everyone, Ingress: []v2.IngressRule{{FromEndpoints: []*metav1.LabelSelector{{MatchLabels: map[string]string{"color": "red"}}}}}},
+		{EndpointSelector: everyone, Egress: []v2.EgressRule{{ToFQDNs: []v2.FQDNSelector{{MatchName: "a"}}}, {ToEntities: []v2.Entity{"moon"}}}},
+	}}
+	create(t, store, cnp)
+	f.settle()
+	if got := identitiesIn(t, store); got != 1 {
+		t.Errorf("%d identities with a CiliumNetworkPolicy, want 1", got)
+	}
+	told := f.told()
+	for _, want := range []string{"PolicyUsesFilteredLabel", "PolicyNotUnderstood specs[1].egress[1].toEntities[0]", "PolicyNotSupported specs[1].egress[0].toFQDNs"} {
+		if !slices.ContainsFunc(told, func(e string) bool { return strings.HasPrefix(e, "Warning "+want) }) {
+			t.Errorf("events %q, none is %s", told, want)
+		}
+	}
+	if diff := cmp.Diff(map[string]float64{"color a cnp/p": 1}, seriesOf(t, f, gauge)); diff != "" || len(told) != 3 {
+		t.Errorf("%d events; series (-want +got):\n%s", len(told), diff)
+	}
+
+	// Told once; and again when something else is wrong.
+	cnp.Annotations = map[string]string{"x": "y"}
+	mustDo(t, store.Update(t.Context(), cnp))
+	f.settle()
+	if told := f.told(); len(told) != 0 {
+		t.Errorf("told again: %q", told)
+	}
+	cnp.Specs[1].Egress[1].ToEntities[0] = "sun"
+	mustDo(t, store.Update(t.Context(), cnp))
+	f.settle()
+	if told := f.told(); len(told) != 1 || !strings.Contains(told[0], "sun") {
+		t.Errorf("events %q, want one about the other entity", told)
+	}
+
+	// Kinds are counted together.
+	create(t, store, policyFrom("a", "p", "app", "web"), &v2.CiliumClusterwideNetworkPolicy{ObjectMeta: metav1.ObjectMeta{Name: "p"}})
+	f.settle()
+	for i, o := range []client.Object{cnp, policyFrom("a", "p", "", ""), &v2.CiliumClusterwideNetworkPolicy{ObjectMeta: metav1.ObjectMeta{Name: "p"}}} {
+		f.settle()
+		if needed := f.sets.isNeeded(); !needed {
+			t.Errorf("identities are not needed with %d policies left", 3-i)
+		}
+		remove(t, store, o)
+	}
+	f.settle()
+	if f.sets.isNeeded() || len(seriesOf(t, f, gauge)) != 0 {
+		t.Error("all policies are gone, and identities are needed")
+	}
+}
+
+// isNeeded is what setNeeded said last.
+func (s *labelSets) isNeeded() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.needed
+}
+
+func identitiesIn(t *testing.T, store client.Client) int {
+	t.Helper()
+	var list v1alpha1.PlacidIdentityList
+	mustDo(t, store.List(t.Context(), &list))
+	return len(list.Items)
 }
 
 func TestPodsWithoutLabels(t *testing.T) {

@@ -31,7 +31,8 @@ func Start(ctx context.Context, cfg config.Config, version string, log *slog.Log
 	ctrl.SetLogger(logr.FromSlogHandler(log.Handler()))
 	op, err := New(Config{
 		IPAM: cfg.IPAM, Pools: poolsOf(cfg), ClusterName: cfg.ClusterName, Labels: strings.Fields(cfg.Labels),
-		EnablePolicy: cfg.EnablePolicy, NetworkPolicies: cfg.EnableK8sNetworkPolicy, IdentityGCInterval: cfg.IdentityGCInterval,
+		EnablePolicy: cfg.EnablePolicy, NetworkPolicies: cfg.EnableK8sNetworkPolicy,
+		CiliumPolicies: cfg.EnableCiliumNetworkPolicy, ClusterwidePolicies: cfg.EnableCiliumClusterwideNetworkPolicy, IdentityGCInterval: cfg.IdentityGCInterval,
 		MetricsAddr: cfg.OperatorPrometheusAddr, HealthAddr: cfg.OperatorHealthAddr, Version: version,
 	}, rc, ctrlmetrics.Registry, log)
 	if err != nil {

@@ -2,6 +2,7 @@ package operator
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -85,7 +86,7 @@ func requestFor(name string) reconcile.Request {
 func nodeChanged(e event.UpdateEvent) bool {
 	before, ok := e.ObjectOld.(*corev1.Node)
 	after, ok2 := e.ObjectNew.(*corev1.Node)
-	return !ok || !ok2 || before.UID != after.UID ||
+	return !ok || !ok2 || before.UID != after.UID || !maps.Equal(before.Labels, after.Labels) ||
 		!slices.Equal(internalIPs(before), internalIPs(after)) ||
 		before.Spec.PodCIDR != after.Spec.PodCIDR || !slices.Equal(before.Spec.PodCIDRs, after.Spec.PodCIDRs)
 }
@@ -95,6 +96,6 @@ func placidNodeChanged(e event.UpdateEvent) bool {
 	before, ok := e.ObjectOld.(*v1alpha1.PlacidNode)
 	after, ok2 := e.ObjectNew.(*v1alpha1.PlacidNode)
 	return !ok || !ok2 || before.Generation != after.Generation || before.UID != after.UID ||
-		before.Status.OperatorError != after.Status.OperatorError ||
+		before.Status.OperatorError != after.Status.OperatorError || !maps.Equal(before.Labels, after.Labels) ||
 		len(before.OwnerReferences) != len(after.OwnerReferences)
 }

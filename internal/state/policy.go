@@ -76,6 +76,14 @@ func (p NetworkPolicy) Key() string {
 	return key
 }
 
+// Field names the part of the object that the policy is: "spec" or "specs[n]".
+func (p NetworkPolicy) Field() string {
+	if p.Part > 0 {
+		return "specs[" + strconv.Itoa(p.Part-1) + "]"
+	}
+	return "spec"
+}
+
 // PolicyRule is about traffic with any of the peers on any of the ports. No peers
 // at all are all peers, no ports at all are all ports and protocols.
 type PolicyRule struct {

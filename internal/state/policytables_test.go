@@ -56,6 +56,54 @@ func tableCases() []tableCase {
 			feed:  func(t *Tables) func() int { return follow(t.FeedPolicies()) },
 			empty: func(t *Tables) error { return t.UpsertNetworkPolicy(NetworkPolicy{Namespace: "n"}) },
 		}, {
+			name: "groups of CIDRs",
+			put:  func(t *Tables, n, v int) error { return t.UpsertCIDRGroup(CIDRGroup{Name: name[n], Labels: labels[v]}) },
+			del:  func(t *Tables, n int) error { return t.DeleteCIDRGroup(name[n]) },
+			get:  func(t *Tables) (int, <-chan struct{}, error) { return count(t.CIDRGroups()) },
+			find: func(t *Tables, v int) (bool, error) {
+				rows, _, err := t.CIDRGroups()
+				return len(rows) > 0 && cmp.Equal(rows[0].Labels, labels[v]), err
+			},
+			feed:  func(t *Tables) func() int { return follow(t.FeedCIDRGroups()) },
+			empty: func(t *Tables) error { return t.UpsertCIDRGroup(CIDRGroup{}) },
+		}, {
+			name: "services that policies name",
+			put: func(t *Tables, n, v int) error {
+				return t.UpsertPolicyService(PolicyService{Ref: ServiceRef{Namespace: "n", Name: name[n]}, Labels: labels[v]})
+			},
+			del: func(t *Tables, n int) error { return t.DeletePolicyService(ServiceRef{Namespace: "n", Name: name[n]}) },
+			get: func(t *Tables) (int, <-chan struct{}, error) { return count(t.PolicyServices()) },
+			find: func(t *Tables, v int) (bool, error) {
+				rows, _, err := t.PolicyServices()
+				return len(rows) > 0 && cmp.Equal(rows[0].Labels, labels[v]), err
+			},
+			feed:  func(t *Tables) func() int { return follow(t.FeedPolicyServices()) },
+			empty: func(t *Tables) error { return t.UpsertPolicyService(PolicyService{Labels: labels[0]}) },
+		}, {
+			name: "slices that policies name",
+			put: func(t *Tables, n, v int) error {
+				return t.UpsertPolicySlice(EndpointSlice{Namespace: "n", Name: name[n], Service: labels[v]["v"]})
+			},
+			del: func(t *Tables, n int) error { return t.DeletePolicySlice("n", name[n]) },
+			get: func(t *Tables) (int, <-chan struct{}, error) { return count(t.PolicySlices()) },
+			find: func(t *Tables, v int) (bool, error) {
+				rows, _, err := t.PolicySlices()
+				return len(rows) > 0 && rows[0].Service == labels[v]["v"], err
+			},
+			feed:  func(t *Tables) func() int { return follow(t.FeedPolicySlices()) },
+			empty: func(t *Tables) error { return t.UpsertPolicySlice(EndpointSlice{Namespace: "n"}) },
+		}, {
+			name: "nodes",
+			put:  func(t *Tables, n, v int) error { return t.UpsertNode(Node{Name: name[n], Labels: labels[v]}) },
+			del:  func(t *Tables, n int) error { return t.DeleteNode(name[n]) },
+			get:  func(t *Tables) (int, <-chan struct{}, error) { return count(t.Nodes()) },
+			find: func(t *Tables, v int) (bool, error) {
+				row, ok, err := t.NodeByName("a")
+				return ok && cmp.Equal(row.Labels, labels[v]), err
+			},
+			feed:  func(t *Tables) func() int { return follow(t.FeedNodes()) },
+			empty: func(t *Tables) error { return t.UpsertNode(Node{}) },
+		}, {
 			name: "namespaces",
 			put:  func(t *Tables, n, v int) error { return t.UpsertNamespace(Namespace{Name: name[n], Labels: labels[v]}) },
 			del:  func(t *Tables, n int) error { return t.DeleteNamespace(name[n]) },
@@ -224,5 +272,47 @@ func TestPublishedEndpointEqual(t *testing.T) {
 	zone.Since = base.Since.In(time.FixedZone("x", 3600))
 	if !base.Equal(zone) {
 		t.Error("the zone of Since makes a difference")
+	}
+}
+
+// TestPolicyKeys: policies of all kinds, and all parts of one, are rows of their
+// own.
+func TestPolicyKeys(t *testing.T) {
+	tables, err := NewTables()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range []NetworkPolicy{
+		{Namespace: "n", Name: "p"},
+		{Kind: PolicyCilium, Namespace: "n", Name: "p"},
+		{Kind: PolicyCilium, Namespace: "n", Name: "p", Part: 1},
+		{Kind: PolicyCiliumClusterwide, Name: "p"},
+		{Kind: PolicyCiliumClusterwide, Name: "p", Part: 2},
+	} {
+		if err := tables.UpsertNetworkPolicy(p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	keys := func() []string {
+		rows, _, err := tables.NetworkPolicies()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out []string
+		for _, p := range rows {
+			out = append(out, p.Key())
+		}
+		return out
+	}
+	if diff := cmp.Diff([]string{"ccnp/p", "ccnp/p#2", "cnp/n/p", "cnp/n/p#1", "n/p"}, keys()); diff != "" {
+		t.Errorf("rows (-want +got):\n%s", diff)
+	}
+	for _, key := range []string{"cnp/n/p", "ccnp/p#2", "ccnp/never"} {
+		if err := tables.DeleteNetworkPolicy(key); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if diff := cmp.Diff([]string{"ccnp/p", "cnp/n/p#1", "n/p"}, keys()); diff != "" {
+		t.Errorf("rows that are left (-want +got):\n%s", diff)
 	}
 }

@@ -13,7 +13,7 @@ import (
 // How long a new pod waits for what its policies need.
 const (
 	knownWait    = 10 * time.Second // for the tables, after the start of the agent
-	podWait      = 5 * time.Second  // for its row, before the API server is asked for it
+	podWait      = 5 * time.Second  // for its row and its namespace's, before the API server is asked for it
 	podGet       = 5 * time.Second  // for that answer
 	identityWait = 2 * time.Second  // for its identity; it goes on without
 	stageWait    = stageLimit + time.Second
@@ -56,7 +56,9 @@ func (e *Enforcer) enter(ctx context.Context, ep state.Endpoint) error {
 	for {
 		_, err := e.wait(ctx, podWait, func() bool {
 			_, row := e.podRow(ep.Pod)
-			return row || ep.Pod.Name == "" || given != nil || !e.neededLocked()
+			// Without its namespace nobody can say which policies select the pod.
+			_, ns, err := e.cfg.Tables.NamespaceByName(ep.Pod.Namespace)
+			return row && (ns || err != nil) || ep.Pod.Name == "" || given != nil || !e.neededLocked()
 		})
 		if err != nil {
 			return err

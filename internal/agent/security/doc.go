@@ -4,8 +4,8 @@
 // nodes.
 //
 // Invariants:
-//   - Nothing is written before policies, namespaces, identities, endpoints of
-//     other nodes and pods are all known. Until then the kernel keeps what an
+//   - Nothing is written before policies and what they name, namespaces,
+//     identities, endpoints of other nodes and pods are all known. Until then the kernel keeps what an
 //     earlier agent put in force.
 //   - The engine's updates are written in order, one at a time. After a failure
 //     the whole is compared with the kernel until that succeeds once, so that no

@@ -199,10 +199,10 @@ func (c *fakeCluster) Event(ref state.PodRef, _ k8s.EventType, reason, message s
 }
 
 // PolicyEvent implements Cluster.
-func (c *fakeCluster) PolicyEvent(namespace, name, uid string, _ k8s.EventType, reason, message string) {
+func (c *fakeCluster) PolicyEvent(ref k8s.PolicyRef, _ k8s.EventType, reason, message string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.events = append(c.events, "policy "+namespace+"/"+name+" ("+uid+") "+reason+": "+message)
+	c.events = append(c.events, "policy "+ref.Namespace+"/"+ref.Name+" ("+ref.UID+") "+reason+": "+message)
 }
 
 // Propagated implements Meter.
@@ -254,6 +254,7 @@ type node struct {
 	cluster *fakeCluster
 	filter  identity.Filter
 	mode    policy.Mode
+	ignore  bool // Kubernetes' own policies
 	agent   *Enforcer
 	stop    func()
 	nextID  uint32
@@ -288,7 +289,7 @@ func newNode(t *testing.T) *node {
 func (n *node) start() {
 	n.Helper()
 	agent, err := New(Config{
-		NodeName: here, ClusterName: "default", Mode: n.mode, Filter: n.filter, Interval: time.Hour,
+		NodeName: here, ClusterName: "default", Mode: n.mode, Ignore: n.ignore, Filter: n.filter, Interval: time.Hour,
 		Tables: n.tables, Datapath: n.kernel, Cluster: n.cluster, Meter: n.cluster, Log: slog.New(slog.DiscardHandler),
 	})
 	n.Must(err)
@@ -413,7 +414,7 @@ func (n *node) allow(name, subject, peer string) {
 
 func (n *node) removePolicy(name string) {
 	n.Helper()
-	n.Must(n.tables.DeleteNetworkPolicy(ns, name))
+	n.Must(n.tables.DeleteNetworkPolicy(ns + "/" + name))
 	synctest.Wait()
 }
 

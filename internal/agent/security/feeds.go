@@ -1,6 +1,7 @@
 package security
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/placid-net/placid/internal/state"
@@ -12,13 +13,19 @@ type feeds struct {
 	identities *state.Feed[state.Identity]
 	namespaces *state.Feed[state.Namespace]
 	pods       *state.Feed[state.Pod]
-	nodes      *state.Feed[state.NodeEndpoints]
+	published  *state.Feed[state.NodeEndpoints]
+	// What policies name.
+	nodes    *state.Feed[state.Node]
+	services *state.Feed[state.PolicyService]
+	slices   *state.Feed[state.EndpointSlice]
+	groups   *state.Feed[state.CIDRGroup]
 }
 
 func openFeeds(t *state.Tables) feeds {
 	return feeds{
 		policies: t.FeedPolicies(), identities: t.FeedIdentities(), namespaces: t.FeedNamespaces(),
-		pods: t.FeedPods(), nodes: t.FeedNodeEndpoints(),
+		pods: t.FeedPods(), published: t.FeedNodeEndpoints(),
+		nodes: t.FeedNodes(), services: t.FeedPolicyServices(), slices: t.FeedPolicySlices(), groups: t.FeedCIDRGroups(),
 	}
 }
 
@@ -27,7 +34,11 @@ func (f feeds) close() {
 	f.identities.Close()
 	f.namespaces.Close()
 	f.pods.Close()
+	f.published.Close()
 	f.nodes.Close()
+	f.services.Close()
+	f.slices.Close()
+	f.groups.Close()
 }
 
 // pullLocked takes what changed in the tables into the engine.
@@ -46,8 +57,8 @@ func (e *Enforcer) pullLocked() {
 			continue // its pods go too
 		}
 		for _, m := range e.members {
-			if m.ep.Pod.Namespace == c.New.Name {
-				e.keyLocked(m)
+			if m.known && m.ep.Pod.Namespace == c.New.Name {
+				e.learnLocked(m, m.pod)
 			}
 		}
 	}
@@ -61,27 +72,72 @@ func (e *Enforcer) pullLocked() {
 			}
 		}
 	}
-	for _, c := range e.feeds.nodes.Take() {
+	for _, c := range e.feeds.published.Take() {
 		e.strangersLocked(c)
 	}
 	e.pullPoliciesLocked()
 }
 
+// pullPoliciesLocked takes policies, and what they name, through the resolver into
+// the engine.
 func (e *Enforcer) pullPoliciesLocked() {
 	for _, c := range e.feeds.policies.Take() {
-		if e.cfg.Ignore {
+		if row := cmp.Or(c.New, c.Old); e.cfg.Ignore && row.Kind == state.PolicyKubernetes {
 			continue
-		}
-		if e.pending.IsZero() && e.begun {
-			e.pending = time.Now()
 		}
 		if c.New == nil {
 			delete(e.policies, c.Old.Key())
-			e.engine.RemovePolicy(c.Old.Key())
+			e.resolver.RemovePolicy(c.Old.Key())
 			continue
 		}
-		e.policies[c.New.Key()] = known{c.New.UID, c.New.IsolatesIngress, c.New.IsolatesEgress}
-		e.engine.SetPolicy(*c.New)
+		e.policies[c.New.Key()] = knownOf(c.New)
+		e.resolver.SetPolicy(*c.New)
+	}
+	e.pullReferencesLocked()
+	for _, c := range e.resolver.Take() {
+		if e.pending.IsZero() && e.begun {
+			e.pending = time.Now()
+		}
+		if c.Policy == nil {
+			e.engine.RemovePolicy(c.Key)
+			continue
+		}
+		for _, note := range c.Notes {
+			e.cfg.Log.Warn("a policy names what is not there", "policy", c.Key, "problem", note)
+		}
+		e.engine.SetPolicy(*c.Policy)
+	}
+}
+
+// pullReferencesLocked takes what changed of what policies name into the resolver.
+func (e *Enforcer) pullReferencesLocked() {
+	for _, c := range e.feeds.nodes.Take() {
+		if c.New == nil {
+			e.resolver.RemoveNode(c.Old.Name)
+		} else {
+			e.resolver.SetNode(*c.New)
+		}
+	}
+	for _, c := range e.feeds.services.Take() {
+		if c.New == nil {
+			e.resolver.RemoveService(c.Old.Ref)
+		} else {
+			e.resolver.SetService(*c.New)
+		}
+	}
+	for _, c := range e.feeds.slices.Take() {
+		if c.New == nil {
+			e.resolver.RemoveSlice(c.Old.Namespace, c.Old.Name)
+		} else {
+			e.resolver.SetSlice(*c.New)
+		}
+	}
+	for _, c := range e.feeds.groups.Take() {
+		if c.New == nil {
+			e.resolver.RemoveCIDRGroup(c.Old.Name)
+		} else {
+			e.resolver.SetCIDRGroup(*c.New)
+		}
 	}
 }
 

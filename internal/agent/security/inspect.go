@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/placid-net/placid/internal/agentapi"
 	"github.com/placid-net/placid/internal/identity"
@@ -157,12 +158,9 @@ func (v view) lines(set *policy.Set) []agentapi.PolicyLine {
 	return out
 }
 
+// ruleText names a rule, without the "spec." of its field.
 func ruleText(r policy.RuleRef, egress bool) string {
-	direction := agentapi.DirectionIngress
-	if egress {
-		direction = agentapi.DirectionEgress
-	}
-	return fmt.Sprintf("%s %s[%d]", r.Policy, direction, r.Index)
+	return r.Policy + " " + strings.TrimPrefix(r.Field(egress), "spec.")
 }
 
 func (v view) peer(peer policy.PeerID) string {
@@ -190,13 +188,28 @@ func (v view) ports(list policy.PortsID) []string {
 	return out
 }
 
+// portsText gives a range for people, e.g. "80/TCP", "ICMP type 8", "deny 8000-8080/UDP".
 func portsText(r policy.PortRange) string {
 	protocol := r.Protocol.String()
+	text := fmt.Sprintf("%d-%d/%s", r.First, r.Last, protocol)
+	icmp := r.Protocol == state.ProtocolICMP || r.Protocol == state.ProtocolICMPv6
 	switch {
-	case r.First == 0 && r.Last == 1<<16-1:
-		return protocol
+	case r.Protocol == state.ProtocolAny:
+		text = "all"
+	case r.First == 0 && (r.Last == 1<<16-1 || icmp && r.Last >= 1<<8-1):
+		text = protocol
+	case icmp && r.First == r.Last:
+		text = fmt.Sprintf("%s type %d", protocol, r.First)
+	case icmp:
+		text = fmt.Sprintf("%s types %d-%d", protocol, r.First, r.Last)
 	case r.First == r.Last:
-		return fmt.Sprintf("%d/%s", r.First, protocol)
+		text = fmt.Sprintf("%d/%s", r.First, protocol)
 	}
-	return fmt.Sprintf("%d-%d/%s", r.First, r.Last, protocol)
+	if r.Deny {
+		text = "deny " + text
+	}
+	if r.Outside {
+		text += " (outside of pods and nodes)"
+	}
+	return text
 }

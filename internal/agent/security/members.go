@@ -103,8 +103,23 @@ func (e *Enforcer) podRow(ref state.PodRef) (state.Pod, bool) {
 // learnLocked takes what is known of the member's pod now.
 func (e *Enforcer) learnLocked(m *member, pod state.Pod) {
 	m.pod, m.known = pod, true
-	e.engine.SetSubject(policy.Subject{Endpoint: m.ep.ID, Pod: m.ep.Pod, Labels: pod.Labels, NamedPorts: pod.NamedPorts})
+	e.engine.SetSubject(policy.Subject{
+		Endpoint: m.ep.ID, Pod: m.ep.Pod, Labels: pod.Labels, Derived: e.derivedLocked(m), NamedPorts: pod.NamedPorts,
+	})
 	e.keyLocked(m)
+}
+
+// derivedLocked returns the labels that the member's pod has besides its own; nil
+// for what is no pod. Those of its namespace come when that is known.
+func (e *Enforcer) derivedLocked(m *member) map[string]string {
+	if !m.named() {
+		return nil
+	}
+	ns, _, err := e.cfg.Tables.NamespaceByName(m.ep.Pod.Namespace)
+	if err != nil {
+		ns = state.Namespace{}
+	}
+	return identity.PodLabels(state.Pod{Ref: m.ep.Pod, ServiceAccount: m.pod.ServiceAccount}, ns, e.cfg.ClusterName)
 }
 
 // keyLocked computes which identity the member should have.

@@ -12,7 +12,7 @@ import (
 
 // Reasons of the events about a set that is not in force.
 const (
-	reasonRefused    = "PolicyRefused"    // on the NetworkPolicy
+	reasonRefused    = "PolicyRefused"    // on the policy
 	reasonNotInForce = "PolicyNotInForce" // on the pod
 )
 
@@ -20,7 +20,7 @@ const (
 // what they were under, or are closed when that was nothing.
 type Problem struct {
 	Set       policy.SetID
-	Policies  []string // "namespace/name", sorted
+	Policies  []string // keys, sorted
 	Endpoints []uint32
 	Reason    string
 }
@@ -72,9 +72,8 @@ func (e *Enforcer) problemsLocked() {
 func (e *Enforcer) tellPolicyLocked(told map[string]bool, name string, p Problem) {
 	key := "policy " + name + " " + p.Reason
 	if !told[key] && !e.problems.told[key] {
-		namespace, short, _ := strings.Cut(name, "/")
 		e.cfg.Log.Error("policy is not in force", "policy", name, "pods", len(p.Endpoints), "reason", p.Reason)
-		e.cfg.Cluster.PolicyEvent(namespace, short, e.policies[name].uid, k8s.EventWarning, reasonRefused,
+		e.cfg.Cluster.PolicyEvent(e.policies[name].object, k8s.EventWarning, reasonRefused,
 			"node "+e.cfg.NodeName+": "+p.String())
 	}
 	told[key] = true

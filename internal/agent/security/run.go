@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"sync"
 	"time"
 
 	"github.com/placid-net/placid/internal/policy"
@@ -35,6 +36,9 @@ func (r *retry) failed(err error) {
 // nil. Errors are retried and shown by Ready. It is called once.
 func (e *Enforcer) Run(ctx context.Context) error {
 	defer e.feeds.close()
+	var references sync.WaitGroup
+	references.Go(func() { e.followReferences(ctx) })
+	defer references.Wait()
 	audit := time.NewTicker(e.cfg.Interval)
 	defer audit.Stop()
 	synced := e.synced
@@ -52,12 +56,27 @@ func (e *Enforcer) Run(ctx context.Context) error {
 		case <-e.feeds.identities.Ready():
 		case <-e.feeds.namespaces.Ready():
 		case <-e.feeds.pods.Ready():
-		case <-e.feeds.nodes.Ready():
+		case <-e.feeds.published.Ready():
 		}
 		next.Stop()
 		if ctx.Err() != nil {
 			return nil
 		}
+	}
+}
+
+// followReferences wakes Run when something changed that policies name.
+func (e *Enforcer) followReferences(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-e.feeds.nodes.Ready():
+		case <-e.feeds.services.Ready():
+		case <-e.feeds.slices.Ready():
+		case <-e.feeds.groups.Ready():
+		}
+		e.notify()
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/placid-net/placid/internal/identity"
 	"github.com/placid-net/placid/internal/k8s"
 	"github.com/placid-net/placid/internal/policy"
+	"github.com/placid-net/placid/internal/policy/resolve"
 	"github.com/placid-net/placid/internal/state"
 )
 
@@ -33,7 +34,7 @@ type Cluster interface {
 	PublishEndpoints(eps []state.PublishedEndpoint)
 	WithdrawEndpoints()
 	Event(ref state.PodRef, kind k8s.EventType, reason, message string)
-	PolicyEvent(namespace, name, uid string, kind k8s.EventType, reason, message string)
+	PolicyEvent(ref k8s.PolicyRef, kind k8s.EventType, reason, message string)
 }
 
 // Meter takes what is measured.
@@ -54,7 +55,7 @@ type Config struct {
 	NodeName, ClusterName string
 	Mode                  policy.Mode // the key enable-policy
 	AuditAll              bool        // the key policy-audit-mode
-	Ignore                bool        // NetworkPolicies: the key enable-k8s-networkpolicy is off
+	Ignore                bool        // Kubernetes' own NetworkPolicies: the key enable-k8s-networkpolicy is off
 	Filter                identity.Filter
 	Interval              time.Duration // between audits
 	Tables                *state.Tables
@@ -78,9 +79,11 @@ type Enforcer struct {
 	begun   bool          // the tables were complete once
 	engine  *policy.Engine
 	audit   bool
+	// resolver stands between the tables and the engine.
+	resolver *resolve.Resolver
 
 	identities *identity.Table
-	policies   map[string]known // by "namespace/name"
+	policies   map[string]known // by state.NetworkPolicy.Key
 	members    map[uint32]*member
 	strangers  map[string]int // endpoints without an identity, by the node that publishes them
 
@@ -93,8 +96,16 @@ type Enforcer struct {
 
 // known is what the Enforcer itself remembers of a policy.
 type known struct {
-	uid             string
-	ingress, egress bool // what it isolates
+	object          k8s.PolicyRef
+	ingress, egress bool // what it has a say in
+}
+
+func knownOf(p *state.NetworkPolicy) known {
+	return known{
+		object:  k8s.PolicyRef{Kind: p.Kind, Namespace: p.Namespace, Name: p.Name, UID: p.UID},
+		ingress: p.IsolatesIngress || p.Kind != state.PolicyKubernetes && len(p.Ingress)+len(p.IngressDeny) > 0,
+		egress:  p.IsolatesEgress || p.Kind != state.PolicyKubernetes && len(p.Egress)+len(p.EgressDeny) > 0,
+	}
 }
 
 // ErrIncomplete says that a Config lacks a field.
@@ -116,7 +127,9 @@ func New(cfg Config) (*Enforcer, error) {
 		engine: policy.NewEngine(policy.Config{
 			Mode: cfg.Mode, AuditAll: cfg.AuditAll,
 			PodLabelKnown: cfg.Filter.KeepPodLabel, NamespaceLabelKnown: cfg.Filter.KeepNamespaceLabel,
+			DerivedLabelKnown: func(key string) bool { return cfg.Filter.Keep(identity.SourceKubernetes, key) },
 		}),
+		resolver:   resolve.New(),
 		identities: identity.NewTable(), policies: map[string]known{}, members: map[uint32]*member{}, strangers: map[string]int{},
 	}, nil
 }

@@ -92,7 +92,7 @@ func (e *Enforcer) stepLocked(pod, peer side, egress bool, req agentapi.TraceReq
 	if egress {
 		step.Direction = agentapi.DirectionEgress
 	}
-	for _, r := range t.Rules {
+	for _, r := range slices.Concat(t.Denied, t.Rules) {
 		step.Rules = append(step.Rules, ruleText(r, egress))
 	}
 	if pod.node != "" {

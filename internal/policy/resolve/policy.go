@@ -1,14 +1,10 @@
 package resolve
 
 import (
-	"cmp"
 	"fmt"
 
-	"github.com/placid-net/placid/internal/policy"
 	"github.com/placid-net/placid/internal/state"
 )
-
-func byKey(a, b Change) int { return cmp.Compare(a.Key, b.Key) }
 
 // needsOf tells what kinds of things the policy names.
 func needsOf(p *state.NetworkPolicy) needs {
@@ -45,32 +41,39 @@ func (c *cluster) resolve(key string, p *state.NetworkPolicy, needs needs) Chang
 		return ch
 	}
 	for _, l := range []struct {
-		rules        *[]state.PolicyRule
-		egress, deny bool
-	}{{&out.Ingress, false, false}, {&out.IngressDeny, false, true}, {&out.Egress, true, false}, {&out.EgressDeny, true, true}} {
-		t := translation{cluster: c, egress: l.egress, deny: l.deny, notes: &ch.Notes}
-		*l.rules = t.rules(key, *l.rules)
+		rules       *[]state.PolicyRule
+		field, from string
+		deny        bool
+	}{
+		{&out.Ingress, ".ingress", "from", false},
+		{&out.IngressDeny, ".ingressDeny", "from", true},
+		{&out.Egress, ".egress", "to", false},
+		{&out.EgressDeny, ".egressDeny", "to", true},
+	} {
+		t := translation{cluster: c, field: p.Field() + l.field, from: l.from, deny: l.deny, notes: &ch.Notes}
+		*l.rules = t.rules(*l.rules)
 	}
 	return ch
 }
 
 // translation replaces what the rules of one list name.
 type translation struct {
-	cluster      *cluster
-	egress, deny bool
-	notes        *[]string
+	cluster *cluster
+	field   string // the list, e.g. "spec.ingress"
+	from    string // "from" or "to"
+	deny    bool
+	notes   *[]string
 }
 
-func (t translation) rules(key string, in []state.PolicyRule) []state.PolicyRule {
+func (t translation) rules(in []state.PolicyRule) []state.PolicyRule {
 	if in == nil {
 		return nil
 	}
 	out := make([]state.PolicyRule, 0, len(in))
 	for i, rule := range in {
-		field := policy.RuleRef{Policy: key, Index: i, Deny: t.deny}.Field(t.egress)
 		var peers []state.PolicyPeer
 		for j := range rule.Peers {
-			peers = append(peers, t.peer(field, j, &rule.Peers[j])...)
+			peers = append(peers, t.peer(fmt.Sprintf("%s[%d].%s", t.field, i, t.from), j, &rule.Peers[j])...)
 		}
 		// No peers at all would be all of them.
 		if len(rule.Peers) > 0 && len(peers) == 0 {
@@ -81,14 +84,10 @@ func (t translation) rules(key string, in []state.PolicyRule) []state.PolicyRule
 	return out
 }
 
-// peer replaces one peer.
-func (t translation) peer(rule string, i int, p *state.PolicyPeer) []state.PolicyPeer {
+// peer replaces one peer; prefix is what the fields of the rule's peers begin with.
+func (t translation) peer(prefix string, i int, p *state.PolicyPeer) []state.PolicyPeer {
 	note := func(list, why string) {
-		direction := "from"
-		if t.egress {
-			direction = "to"
-		}
-		*t.notes = append(*t.notes, fmt.Sprintf("%s.%s%s[%d]: %s", rule, direction, list, i, why))
+		*t.notes = append(*t.notes, fmt.Sprintf("%s%s[%d]: %s", prefix, list, i, why))
 	}
 	switch needOf(p) {
 	case needNodes:

@@ -125,26 +125,29 @@ func (r *Resolver) RemoveCIDRGroup(name string) {
 
 // Take returns the policies that became others since the last call, ordered by key.
 func (r *Resolver) Take() []Change {
+	keys := slices.Collect(maps.Keys(r.touched))
+	if r.changed != 0 {
+		for key, e := range r.policies {
+			if e.needs&r.changed != 0 {
+				keys = append(keys, key)
+			}
+		}
+	}
+	r.touched, r.changed = map[string]struct{}{}, 0
+	slices.Sort(keys)
 	var out []Change
-	for _, key := range slices.Sorted(maps.Keys(r.policies)) {
-		e := r.policies[key]
-		if _, touched := r.touched[key]; !touched && e.needs&r.changed == 0 {
+	for _, key := range slices.Compact(keys) {
+		e, ok := r.policies[key]
+		if !ok {
+			out = append(out, Change{Key: key})
 			continue
 		}
 		now := r.cluster.resolve(key, &e.policy, e.needs)
-		if e.last != nil && reflect.DeepEqual(*e.last, now) {
-			continue
-		}
-		e.last = &now
-		out = append(out, now)
-	}
-	for key := range r.touched {
-		if _, ok := r.policies[key]; !ok {
-			out = append(out, Change{Key: key})
+		if e.last == nil || !reflect.DeepEqual(*e.last, now) {
+			e.last = &now
+			out = append(out, now)
 		}
 	}
-	slices.SortFunc(out, byKey)
-	r.touched, r.changed = map[string]struct{}{}, 0
 	return out
 }
 

@@ -76,7 +76,8 @@ func sample() Cluster {
 			{Ref: ref("shop", "pods"), Labels: map[string]string{"team": "x"}, Selector: map[string]string{"app": "web"}},
 			{Ref: ref("shop", "outside"), Labels: map[string]string{"team": "x"}},
 			{Ref: ref("other", "pods"), Labels: map[string]string{"team": "x"}, Selector: map[string]string{"app": "db"}},
-			{Ref: ref("other", "none")}, {Ref: ref("default", "kubernetes")},
+			{Ref: ref("other", "none")},
+			{Ref: ref("default", "kubernetes")},
 		},
 		Slices: []state.EndpointSlice{
 			slice("shop", "s2", "outside", "203.0.113.2", "203.0.113.1"), slice("shop", "s1", "outside", "203.0.113.1", "2001:db8:1::1"),
@@ -85,7 +86,8 @@ func sample() Cluster {
 		CIDRGroups: []state.CIDRGroup{
 			{Name: "g", Labels: map[string]string{"k": "v"}, CIDRs: prefixes("10.0.0.0/8", "203.0.113.0/24")},
 			{Name: "h", Labels: map[string]string{"k": "v"}, CIDRs: prefixes("203.0.113.0/24", "2001:db8::/32")},
-			{Name: "broken", CIDRs: prefixes("198.51.100.0/24"), Problems: []string{"x"}}, {Name: "empty"},
+			{Name: "broken", CIDRs: prefixes("198.51.100.0/24"), Problems: []string{"x"}},
+			{Name: "empty"},
 		},
 	}
 }
@@ -104,31 +106,64 @@ func TestReferences(t *testing.T) {
 		want []state.PolicyPeer
 		note string
 	}{
-		{"nodes", state.PolicyPeer{Nodes: selector("role", "db")}, false,
-			[]state.PolicyPeer{block("192.0.2.1/32", false), block("192.0.2.2/32", false), block("2001:db8::2/128", false)}, ""},
+		{
+			"nodes",
+			state.PolicyPeer{Nodes: selector("role", "db")},
+			false,
+			[]state.PolicyPeer{block("192.0.2.1/32", false), block("192.0.2.2/32", false), block("2001:db8::2/128", false)},
+			"",
+		},
 		{"no node", state.PolicyPeer{Nodes: selector("role", "x")}, true, nobody, "spec.egressDeny[0].toNodes[0]: there is no such node; it selects nothing"},
 		{"the API server", state.PolicyPeer{Entity: state.EntityKubeAPIServer}, false, []state.PolicyPeer{block("192.0.2.8/32", false), block("192.0.2.9/32", false)}, ""},
 		{"another entity", state.PolicyPeer{Entity: state.EntityWorld}, false, []state.PolicyPeer{{Entity: state.EntityWorld}}, ""},
 		{"a service of pods", state.PolicyPeer{Service: &state.ServicePeer{Namespace: "shop", Name: "pods"}}, false, []state.PolicyPeer{pods("shop", "web")}, ""},
 		{"a service of addresses", state.PolicyPeer{Service: &state.ServicePeer{Namespace: "shop", Name: "outside"}}, false, outside, ""},
-		{"services by labels", state.PolicyPeer{Service: &state.ServicePeer{Selector: selector("team", "x")}}, true,
-			append([]state.PolicyPeer{pods("other", "db"), pods("shop", "web")}, outside...), ""},
+		{
+			"services by labels",
+			state.PolicyPeer{Service: &state.ServicePeer{Selector: selector("team", "x")}},
+			true,
+			append([]state.PolicyPeer{pods("other", "db"), pods("shop", "web")}, outside...), "",
+		},
 		{"services of a namespace", state.PolicyPeer{Service: &state.ServicePeer{Namespace: "other", Selector: selector("team", "x")}}, false, []state.PolicyPeer{pods("other", "db")}, ""},
 		{"a service of any namespace", state.PolicyPeer{Service: &state.ServicePeer{Name: "pods"}}, true, []state.PolicyPeer{pods("other", "db"), pods("shop", "web")}, ""},
-		{"no service", state.PolicyPeer{Service: &state.ServicePeer{Namespace: "other", Name: "outside"}}, true, nobody,
-			"spec.egressDeny[0].toServices[0]: there is no such Service; it selects nothing"},
-		{"a service of nothing", state.PolicyPeer{Service: &state.ServicePeer{Namespace: "other", Name: "none"}}, false, nobody,
-			"spec.egress[0].toServices[0]: the Service selects no pods and has no addresses; it selects nothing"},
-		{"a group", state.PolicyPeer{CIDRGroup: &state.GroupPeer{Name: "g", Except: prefixes("10.1.0.0/16", "203.0.0.0/16", "192.0.2.0/24")}}, false,
-			[]state.PolicyPeer{block("10.0.0.0/8", true, "10.1.0.0/16")}, ""},
-		{"groups by labels", state.PolicyPeer{CIDRGroup: &state.GroupPeer{Selector: selector("k", "v")}}, true,
-			[]state.PolicyPeer{block("10.0.0.0/8", true), block("203.0.113.0/24", true), block("2001:db8::/32", true)}, ""},
+		{
+			"no service",
+			state.PolicyPeer{Service: &state.ServicePeer{Namespace: "other", Name: "outside"}},
+			true, nobody,
+			"spec.egressDeny[0].toServices[0]: there is no such Service; it selects nothing",
+		},
+		{
+			"a service of nothing",
+			state.PolicyPeer{Service: &state.ServicePeer{Namespace: "other", Name: "none"}},
+			false, nobody,
+			"spec.egress[0].toServices[0]: the Service selects no pods and has no addresses; it selects nothing",
+		},
+		{
+			"a group",
+			state.PolicyPeer{CIDRGroup: &state.GroupPeer{Name: "g", Except: prefixes("10.1.0.0/16", "203.0.0.0/16", "192.0.2.0/24")}},
+			false,
+			[]state.PolicyPeer{block("10.0.0.0/8", true, "10.1.0.0/16")},
+			"",
+		},
+		{
+			"groups by labels",
+			state.PolicyPeer{CIDRGroup: &state.GroupPeer{Selector: selector("k", "v")}},
+			true,
+			[]state.PolicyPeer{block("10.0.0.0/8", true), block("203.0.113.0/24", true), block("2001:db8::/32", true)},
+			"",
+		},
 		{"no group", state.PolicyPeer{CIDRGroup: &state.GroupPeer{Name: "x"}}, false, nobody, "spec.egress[0].toCIDRSet[0]: there is no such CiliumCIDRGroup; it selects nothing"},
 		{"an empty group", state.PolicyPeer{CIDRGroup: &state.GroupPeer{Name: "empty"}}, true, nobody, "spec.egressDeny[0].toCIDRSet[0]: the CiliumCIDRGroup leaves no CIDR; it selects nothing"},
-		{"a group not understood", broken, false, []state.PolicyPeer{block("198.51.100.0/24", true)},
-			"spec.egress[0].toCIDRSet[0]: the CiliumCIDRGroup has CIDRs that are not understood; they select nothing"},
-		{"a group not understood, denied", broken, true, []state.PolicyPeer{broken},
-			"spec.egressDeny[0].toCIDRSet[0]: the CiliumCIDRGroup has CIDRs that are not understood; it selects everybody"},
+		{
+			"a group not understood", broken, false,
+			[]state.PolicyPeer{block("198.51.100.0/24", true)},
+			"spec.egress[0].toCIDRSet[0]: the CiliumCIDRGroup has CIDRs that are not understood; they select nothing",
+		},
+		{
+			"a group not understood, denied", broken, true,
+			[]state.PolicyPeer{broken},
+			"spec.egressDeny[0].toCIDRSet[0]: the CiliumCIDRGroup has CIDRs that are not understood; it selects everybody",
+		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			ports := []state.PolicyPort{{Protocol: state.ProtocolTCP, Port: 80}}
@@ -349,8 +384,11 @@ func TestIncremental(t *testing.T) {
 	for seed := range uint64(sequences) {
 		rng := rand.New(rand.NewPCG(seed, 1))
 		w := &world{
-			map[string]state.NetworkPolicy{}, map[string]state.Node{}, map[state.ServiceRef]state.PolicyService{},
-			map[string]state.EndpointSlice{}, map[string]state.CIDRGroup{},
+			map[string]state.NetworkPolicy{},
+			map[string]state.Node{},
+			map[state.ServiceRef]state.PolicyService{},
+			map[string]state.EndpointSlice{},
+			map[string]state.CIDRGroup{},
 		}
 		r, have := New(), map[string]Change{}
 		for range steps {
@@ -366,7 +404,7 @@ func TestIncremental(t *testing.T) {
 				resolved++
 			}
 		}
-		got := slices.SortedFunc(maps.Values(have), byKey)
+		got := slices.SortedFunc(maps.Values(have), func(a, b Change) int { return strings.Compare(a.Key, b.Key) })
 		if diff := cmp.Diff(All(w.cluster(rng)), got, comparers(), cmp.Transformer("empty", func(c []Change) []Change { return append([]Change{}, c...) })); diff != "" {
 			t.Fatalf("seed %d: in steps (+), at once (-):\n%s", seed, diff)
 		}
