@@ -19,13 +19,16 @@ const (
 // Snapshot is a cluster at one moment.
 type Snapshot struct {
 	Nodes []Node
-	// Namespaces has those too that only other objects name, without labels.
+	// Namespaces has those too that only other objects name, with the one label that
+	// every namespace has: its name.
 	Namespaces []state.Namespace
 	Pods       []Pod
 	// Services are those with an address; Headless counts the others.
 	Services []Service
 	Headless int
-	Slices   []state.EndpointSlice
+	// PolicyServices are all Services, as policies name them.
+	PolicyServices []state.PolicyService
+	Slices         []state.EndpointSlice
 	// Policies are of all kinds, ordered by key.
 	Policies   []state.NetworkPolicy
 	CIDRGroups []state.CIDRGroup
@@ -38,10 +41,19 @@ type Snapshot struct {
 	// ClusterName is the setting cluster-name, "default" without one.
 	ClusterName string
 
+	// Input counts what was read.
+	Input Input
 	// Problems are what could not be read, or not as it was meant.
 	Problems []Problem
 	// Origins tell where objects came from, by Object.
 	Origins map[Object]Origin
+}
+
+// Input counts what a Snapshot was read from.
+type Input struct {
+	Files   int `json:"files,omitempty"`   // with objects
+	Skipped int `json:"skipped,omitempty"` // files of directories that hold no objects
+	Objects int `json:"objects,omitempty"` // of any kind
 }
 
 // Node is one node.
@@ -63,7 +75,10 @@ type Pod struct {
 	Node        string // empty while it is not scheduled
 	HostNetwork bool
 	Addrs       []netip.Addr // status.podIPs
-	HostPorts   []state.HostPort
+	// Ports are all that its containers declare, those without a name too. Ordered
+	// like NamedPorts.
+	Ports     []state.NamedPort
+	HostPorts []state.HostPort
 	// Owner is the object that made it, e.g. "ReplicaSet/web-5d4f8"; empty if none.
 	Owner string
 }
