@@ -11,7 +11,7 @@ ROOT_PACKAGES := ./internal/datapath/... ./internal/agent/... ./test/torture/...
 UNIT_PACKAGES  = $(shell go list ./... | grep -vE '/internal/(datapath|agent)(/|$$)|/test/(e2e|torture)(/|$$)')
 
 .NOTPARALLEL:
-.PHONY: help build generate check-generate format lint test test-unit test-datapath test-cluster demo lab lab-build lab-down conformance bench torture clean
+.PHONY: help build generate check-generate format lint test test-unit test-datapath test-cluster demo demo-plan lab lab-build lab-down conformance bench torture clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,11 +46,11 @@ test: export REQUIRE_ALL := 1
 test: lint check-generate lab-build test-unit test-datapath test-cluster ## run everything, as CI does
 
 test-unit: ## test the packages that need no root
-	@tools/deps.sh gcc libc6-dev
+	@tools/deps.sh gcc libc6-dev chromium
 	tools/test.sh unit -race $(UNIT_PACKAGES)
 
 test-datapath: ## test packets, namespaces, loader and agent on this kernel; root
-	@tools/deps.sh gcc libc6-dev iproute2 iputils-ping iperf3
+	@tools/deps.sh gcc libc6-dev iproute2 iputils-ping iperf3 clang llvm
 	REQUIRE_ALL=1 tools/test.sh datapath -race -p 1 -timeout 15m $(ROOT_PACKAGES)
 
 test-cluster: ## test in a real Kubernetes on this machine; root
@@ -58,6 +58,9 @@ test-cluster: ## test in a real Kubernetes on this machine; root
 
 demo: ## show Placid at work in a two-node Kubernetes, then take it away; root
 	test/lab/demo
+
+demo-plan: ## plan for a sample cluster, ask what a change would do, check its policies; needs no root and no cluster
+	tools/demo-plan.sh
 
 lab-build: ## build what the lab runs, unless it is in the cache
 	$(LAB) build specs

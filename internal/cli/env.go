@@ -16,6 +16,7 @@ const (
 	ExitFailed      = 1 // the request failed; for `status`: unhealthy
 	ExitUsage       = 2 // unknown command or flag, or wrong arguments
 	ExitUnreachable = 3 // the agent did not answer
+	ExitUnjudged    = 4 // input could not be judged, so there is no answer
 )
 
 // Env is what a command sees of the world. All fields must be set.
@@ -87,6 +88,9 @@ func printError(w io.Writer, err error) {
 func exitCode(err error) int {
 	if _, ok := errors.AsType[*usageError](err); ok {
 		return ExitUsage
+	}
+	if _, ok := errors.AsType[*unjudgedError](err); ok {
+		return ExitUnjudged
 	}
 	if unreachable(err) {
 		return ExitUnreachable

@@ -48,7 +48,7 @@ func (a *app) identityCommand() *cobra.Command {
 			return a.identityGet(cmd.Context(), uint32(id))
 		}),
 	}
-	cmd := a.group("identity", "Show the identities that this node knows", list, get)
+	cmd := a.group("identity", "Show the identities that this node knows", list, get, a.whatIfCommand())
 	cmd.Long = identityHelp
 	return cmd
 }

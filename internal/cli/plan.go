@@ -26,10 +26,6 @@ made (hash, LRU), as entries come for the others. bpf-nat-global-max is checked
 and shown, but is no table: a translated flow has two entries in its conntrack
 table.`
 
-func (a *app) planCommand() *cobra.Command {
-	return a.group("plan", "Say what a configuration would come to, without an agent", a.planSizesCommand())
-}
-
 func (a *app) planSizesCommand() *cobra.Command {
 	var memory string
 	var ratio float64

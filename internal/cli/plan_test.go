@@ -18,6 +18,5 @@ func TestPlanGolden(t *testing.T) {
 		{"plan-sizes-badmemory", unreachableAgent(), "plan sizes --memory lots", ExitUsage},
 		{"plan-sizes-badset", unreachableAgent(), "plan sizes --memory 16GiB --set bpf-ct-global-tcp-max", ExitUsage},
 		{"plan-sizes-twice", unreachableAgent(), "plan sizes --memory 16GiB --set bpf-lb-map-max=1 --set bpf-lb-map-max=2", ExitUsage},
-		{"plan-nosub", unreachableAgent(), "plan", ExitUsage},
 	})
 }

@@ -49,7 +49,7 @@ func (a *app) policyCommand() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE:  a.run(func(cmd *cobra.Command, _ []string) error { return a.selectors(cmd.Context()) }),
 	}
-	return a.group("policy", "Show network policies as this node enforces them", get, selectors, a.traceCommand())
+	return a.group("policy", "Show network policies as this node enforces them", get, selectors, a.traceCommand(), a.policyDiffCommand())
 }
 
 // policyGet shows one pod, or all when pod is empty.

@@ -60,7 +60,7 @@ func (a *app) rootCommand() *cobra.Command {
 	flags.VarP(&a.output, "output", "o", "output format: "+a.output.choices())
 	flags.DurationVar(&a.timeout, "timeout", defaultTimeout, "how long one request to the agent may take")
 	root.AddCommand(a.statusCommand(), a.endpointCommand(), a.serviceCommand(), a.bpfCommand(), a.identityCommand(), a.policyCommand(),
-		a.configCommand(), a.planCommand(), a.versionCommand())
+		a.configCommand(), a.planCommand(), a.preflightCommand(), a.versionCommand())
 	return root
 }
 
