@@ -44,6 +44,7 @@ type whatIfFlags struct {
 	labels               string
 	auto, propose, force bool
 	limit                parsed[int]
+	html                 string
 }
 
 func (a *app) whatIfCommand() *cobra.Command {
@@ -79,6 +80,7 @@ func (a *app) whatIfCommand() *cobra.Command {
 	flags.BoolVar(&f.auto, "auto", false, "the filter that keeps the labels which policies select on")
 	flags.BoolVar(&f.propose, "propose", false, "find the shortest list that keeps every verdict")
 	flags.BoolVar(&f.force, "force", false, "accept that policies select on labels that are left out")
+	htmlFlag(flags, &f.html)
 	flags.Var(&f.limit, "limit", "the most verdicts, labels, namespaces and pods to show; 0 shows all")
 	return cmd
 }
@@ -102,6 +104,9 @@ func (a *app) whatIf(ctx context.Context, f *whatIfFlags) error {
 	}
 	for _, n := range res.Notes {
 		a.note("%s", n)
+	}
+	if err := a.writePage(f.html, whatIfReport(res, s, a.env.Now(), a.env.Version)); err != nil {
+		return fmt.Errorf("what-if: %w", err)
 	}
 	if err := a.print(res, func(out *bytes.Buffer) { whatIfText(out, res, f.limit.value) }); err != nil {
 		return err

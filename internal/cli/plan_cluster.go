@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/renameio/v2"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/placid-net/placid/internal/planner/capacity"
 	"github.com/placid-net/placid/internal/planner/report"
@@ -94,7 +95,7 @@ func (a *app) planCommand() *cobra.Command {
 	flags.Var(&f.rates, "rate", "how many flows begin a second, e.g. tcp=500/s,dns=20/s/pod,tcp-out=50/s:2m")
 	flags.Var(&f.types, "instance-types", "type of nodes that do not say theirs, and interfaces and addresses of each of types that are not known, e.g. ecs.g7.2xlarge=4x15")
 	flags.StringVar(&f.node, "node", "", "show the tables of this node, not of the fullest for each")
-	flags.StringVar(&f.html, "html", "", "write a report to this file too: one page that needs nothing else")
+	htmlFlag(flags, &f.html)
 	cmd.AddCommand(a.planSizesCommand(), a.planServiceCommand())
 	return cmd
 }
@@ -112,22 +113,34 @@ func (a *app) plan(cmd *cobra.Command, f *planFlags) error {
 	if f.node != "" && !slices.ContainsFunc(r.Nodes, func(n capacity.Node) bool { return n.Name == f.node }) {
 		return fmt.Errorf("plan: node %s: %w in the cluster", f.node, capacity.ErrNotFound)
 	}
-	if f.html != "" {
-		page, err := report.Page(planReport(r, s, a.env.Now(), a.env.Version))
-		if err != nil {
-			return fmt.Errorf("plan: %w", err)
-		}
-		if err := renameio.WriteFile(f.html, page, 0o644); err != nil {
-			return fmt.Errorf("plan: write report: %w", err)
-		}
+	if err := a.writePage(f.html, planReport(r, s, a.env.Now(), a.env.Version)); err != nil {
+		return fmt.Errorf("plan: %w", err)
 	}
 	if err := a.print(r, func(out *bytes.Buffer) { planText(out, r, f.node) }); err != nil {
 		return err
 	}
-	if f.html != "" {
-		a.note("the report is in %s", f.html)
-	}
 	return notWhole
+}
+
+// htmlFlag adds the flag that names the file of writePage.
+func htmlFlag(flags *pflag.FlagSet, file *string) {
+	flags.StringVar(file, "html", "", "write a report to this file too: one page that needs nothing else")
+}
+
+// writePage writes a report to a file, if one is named.
+func (a *app) writePage(file string, r report.Report) error {
+	if file == "" {
+		return nil
+	}
+	page, err := report.Page(r)
+	if err != nil {
+		return err
+	}
+	if err := renameio.WriteFile(file, page, 0o644); err != nil {
+		return fmt.Errorf("write report: %w", err)
+	}
+	a.note("the report is in %s", file)
+	return nil
 }
 
 const planServiceHelp = `Show how many entries one Service takes in the tables of a node, how that comes

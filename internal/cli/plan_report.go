@@ -307,10 +307,7 @@ func inputFindings(s *snapshot.Snapshot) []report.Finding {
 		}
 		out = append(out, f)
 	}
-	if more := len(problems) - reportFindings; more > 0 {
-		out = append(out, report.Finding{Title: fmt.Sprintf("and %d more", more)})
-	}
-	return out
+	return andMore(out, len(problems))
 }
 
 func planNotes(r capacity.Result) []string {

@@ -187,7 +187,7 @@ func preflightText(out *bytes.Buffer, res preflightResult, quiet bool) {
 	if len(res.Findings) > 0 {
 		out.WriteByte('\n')
 	}
-	read := "read from files"
+	read := "in the cluster"
 	if res.Objects > 0 {
 		read = "in " + plural(res.Objects, "object")
 	}

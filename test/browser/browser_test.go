@@ -235,27 +235,41 @@ func cluster(t *testing.T) string {
 	return file
 }
 
+// pageOf runs a command that writes a page.
+func pageOf(t *testing.T, args ...string) []byte {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "page.html")
+	var stdout, stderr bytes.Buffer
+	code := cli.Run(t.Context(), cli.Env{
+		Stdin: strings.NewReader(""), Stdout: &stdout, Stderr: &stderr, Getenv: func(string) string { return "" },
+		Now: func() time.Time { return time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC) }, Version: "test",
+	}, append(args, "--html", file))
+	if code != cli.ExitOK {
+		t.Fatalf("exit code %d: %s", code, stderr.String())
+	}
+	page, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return page
+}
+
 // TestPlanReport looks at the report of a plan.
 func TestPlanReport(t *testing.T) {
 	input := cluster(t)
 	for _, platform := range []string{"cilium", "placid"} {
 		t.Run(platform, func(t *testing.T) {
-			file := filepath.Join(t.TempDir(), "plan.html")
-			var stdout, stderr bytes.Buffer
-			code := cli.Run(t.Context(), cli.Env{
-				Stdin: strings.NewReader(""), Stdout: &stdout, Stderr: &stderr, Getenv: func(string) string { return "" },
-				Now: func() time.Time { return time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC) }, Version: "test",
-			}, []string{"plan", "-f", input, "--for", platform, "--grow", "pods=3x,services=+900,policies=+50%", "--html", file})
-			if code != cli.ExitOK {
-				t.Fatalf("exit code %d: %s", code, stderr.String())
-			}
-			page, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			check(t, page, "plan-"+platform)
+			check(t, pageOf(t, "plan", "-f", input, "--for", platform, "--grow", "pods=3x,services=+900,policies=+50%"), "plan-"+platform)
 		})
 	}
+}
+
+// TestWhatIfReport looks at the report of another label filter: one that changes
+// verdicts, and one that does not.
+func TestWhatIfReport(t *testing.T) {
+	const sample = "../../examples/cluster"
+	check(t, pageOf(t, "identity", "what-if", "-f", sample, "--for", "placid", "--propose"), "what-if")
+	check(t, pageOf(t, "identity", "what-if", "-f", sample, "--for", "cilium", "--labels", "k8s:app$", "--force"), "what-if-changes")
 }
 
 // TestHostileReport has names that want to be more than names. What would run, logs.
