@@ -65,6 +65,8 @@ type (
 const (
 	sarifSchema  = "https://json.schemastore.org/sarif-2.1.0.json"
 	sarifVersion = "2.1.0"
+	// standardInput is what the origin of objects calls that: it is no file.
+	standardInput = "standard input"
 )
 
 // writeSARIF writes findings as one run of a SARIF log. Every code is a rule.
@@ -88,7 +90,7 @@ func writeSARIF(out *bytes.Buffer, res preflightResult, version string) error {
 // sarifLocations gives the file, if there is one, and the object with the field.
 func sarifLocations(f preflight.Finding) []sarifLocation {
 	var l sarifLocation
-	if f.Origin.File != "" {
+	if f.Origin.File != "" && f.Origin.File != standardInput {
 		l.Physical = &sarifPhysical{}
 		l.Physical.Artifact.URI = (&url.URL{Path: filepath.ToSlash(f.Origin.File)}).String()
 	}

@@ -319,16 +319,7 @@ func (w *policyWriter) install(ctx context.Context, set *policy.Set, inForce boo
 	if w.installed[set.ID] == nil {
 		w.installed[set.ID] = map[policy.PeerID]policy.PortsID{}
 	}
-	var failed error
-	for peer, e := range set.Entries {
-		ports, had := w.installed[set.ID][peer]
-		if had && ports == e.Ports || lack != nil && !had && (w.count >= w.maxEntries() || w.listInstalled(e.Ports) != nil) {
-			continue
-		}
-		if failed = w.put(ctx, policy.EntryKey{Set: set.ID, Peer: peer}, e.Ports); failed != nil {
-			break
-		}
-	}
+	failed := w.complete(ctx, set, lack != nil)
 	switch {
 	case lack == nil && failed == nil:
 	case inForce:
@@ -337,6 +328,22 @@ func (w *policyWriter) install(ctx context.Context, set *policy.Set, inForce boo
 		w.refuse(set, failed)
 	}
 	return failed
+}
+
+// complete writes what a set lacks, or if partly what of it has room.
+func (w *policyWriter) complete(ctx context.Context, set *policy.Set, partly bool) error {
+	for peer, e := range set.Entries {
+		ports, had := w.installed[set.ID][peer]
+		switch {
+		case had && ports == e.Ports:
+		case partly && !had && (w.count >= w.maxEntries() || w.listInstalled(e.Ports) != nil):
+		default:
+			if err := w.put(ctx, policy.EntryKey{Set: set.ID, Peer: peer}, e.Ports); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // fits tells why there is no room for all of a set.

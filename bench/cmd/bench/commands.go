@@ -16,6 +16,7 @@ import (
 	"github.com/placid-net/placid/bench/internal/gc"
 	"github.com/placid-net/placid/bench/internal/node"
 	"github.com/placid-net/placid/bench/internal/packets"
+	"github.com/placid-net/placid/bench/internal/planner"
 	"github.com/placid-net/placid/bench/internal/report"
 	"github.com/placid-net/placid/bench/internal/resize"
 	"github.com/placid-net/placid/bench/internal/services"
@@ -28,7 +29,7 @@ const usage = `usage: bench [-short] DOCUMENT SECTION...
 
 Measures each section, prints its tables, and writes them to DOCUMENT; with
 -short only as much as shows that it works, and writes nothing. Needs root.
-Sections: packets, gc, resize, flood, tcp, steps, services, agent.`
+Sections: packets, gc, resize, flood, tcp, steps, services, planner, agent.`
 
 // Arguments by which the program calls itself in another namespace or node.
 const (
@@ -116,6 +117,13 @@ func tablesOf(ctx context.Context, section string, short bool) ([]report.Table, 
 		return tcp.Tables(samples, size), err
 	case "services":
 		return serviceTables(ctx, short)
+	case "planner":
+		self, err := os.Executable()
+		if err != nil {
+			return nil, fmt.Errorf("find the built programs: %w", err)
+		}
+		results, err := planner.Run(ctx, filepath.Join(filepath.Dir(self), "placid"), short)
+		return planner.Tables(results), err
 	case "agent":
 		self, err := os.Executable()
 		if err != nil {

@@ -89,12 +89,55 @@ func newFlow(path string, s side) probe {
 	return p
 }
 
+// ends are those of a flow as its origin sends it.
+type ends struct{ src, dst netip.AddrPort }
+
+// unanswered finds the targets of flows without an answer, which have one entry: the
+// one that answers meet, whose sources are those of the origins.
+func (c *serviceChild) unanswered() (map[ends]netip.AddrPort, error) {
+	out := map[ends]netip.AddrPort{}
+	var key abi.CCtKey
+	var e abi.CCtEntry
+	it := c.fresh.Iterate()
+	for it.Next(&key, &e) {
+		origin := netorder.HostAddrPort(e.Nat.Addr[1], e.Nat.Port[1])
+		for side := range key.Addr {
+			if at := netorder.HostAddrPort(key.Addr[side], key.Port[side]); at != origin {
+				out[ends{origin, netorder.HostAddrPort(e.Nat.Addr[0], e.Nat.Port[0])}] = at
+			}
+		}
+	}
+	if err := it.Err(); err != nil {
+		return nil, fmt.Errorf("read the table of new flows: %w", err)
+	}
+	return out, nil
+}
+
+// translation gives where a flow's packets go to, and the source that they have there.
+func (c *serviceChild) translation(src, dst netip.AddrPort, unanswered map[ends]netip.AddrPort) (target, source netip.AddrPort, err error) {
+	key := node.FlowKey(src, dst)
+	var e abi.CCtEntry
+	if c.fresh.Lookup(&key, &e) != nil {
+		if target, ok := unanswered[ends{src, dst}]; ok {
+			return target, src, nil
+		}
+		if err = c.confirmed.Lookup(&key, &e); err != nil { // it was open before
+			return target, source, err
+		}
+	}
+	return netorder.HostAddrPort(e.Nat.Addr[1], e.Nat.Port[1]), netorder.HostAddrPort(e.Nat.Addr[0], e.Nat.Port[0]), nil
+}
+
 // openTranslated shakes hands as talk.open does, where each answer comes from the
 // target that the programs have chosen, to the source that they gave. It returns
 // the first flow's other side.
 func (c *serviceChild) openTranslated(w world, there side, f flows) (back side, err error) {
 	if err = there.sending(opening).speak(f); err != nil {
 		return back, fmt.Errorf("open a flow: %w", err)
+	}
+	unanswered, err := c.unanswered()
+	if err != nil {
+		return back, err
 	}
 	voices := voices{}
 	defer voices.close()
@@ -103,14 +146,11 @@ func (c *serviceChild) openTranslated(w world, there side, f flows) (back side, 
 		if f.count > 0 {
 			src, dst = flowPorts(src.Addr(), dst.Addr(), i, f.target)
 		}
-		key := node.FlowKey(src, dst)
-		var e abi.CCtEntry
-		if c.fresh.Lookup(&key, &e) != nil {
-			if err = c.confirmed.Lookup(&key, &e); err != nil { // it was open before
-				return back, fmt.Errorf("look for the flow from %s to %s: %w", src, dst, err)
-			}
+		target, source, findErr := c.translation(src, dst, unanswered)
+		if findErr != nil {
+			return back, fmt.Errorf("look for the flow from %s to %s: %w", src, dst, findErr)
 		}
-		s, wayErr := w.answering(netorder.HostAddrPort(e.Nat.Addr[1], e.Nat.Port[1]), netorder.HostAddrPort(e.Nat.Addr[0], e.Nat.Port[0]))
+		s, wayErr := w.answering(target, source)
 		if wayErr != nil {
 			return back, wayErr
 		}

@@ -16,16 +16,25 @@ func (s *scene) checkDNS() {
 	if !s.hasPods {
 		return
 	}
-	asks := newSet(len(s.index.groups)) // those that may
-	open := newSet(len(s.index.groups))
-	for i := range s.index.groups {
-		open.add(i)
-	}
+	asks := s.mayAskDNS()
+	told := newSet(len(s.index.groups))
 	for _, p := range s.policies {
-		if p.IsolatesEgress && !p.Audit {
-			open = open.minus(p.subjects)
+		if !p.IsolatesEgress || p.Audit || s.mayBeRefused(p) || s.onlyDenies[p] {
+			continue
+		}
+		cut := p.subjects.minus(asks).minus(told)
+		told.addAll(cut)
+		pods, example := s.count(cut)
+		if pods > 0 {
+			s.found(p, NoDNS, p.subjectField(), "%s (e.g. %s) %s isolated for egress, and no policy lets them ask the DNS: allow port 53 of UDP and TCP to it, unless they need no names",
+				plural(pods, "pod"), example, isAre(pods))
 		}
 	}
+}
+
+// mayAskDNS gives the groups that a rule lets ask the DNS, and those that are it.
+func (s *scene) mayAskDNS() set {
+	asks := newSet(len(s.index.groups))
 	for r := range s.rulesOf(egress, false) {
 		if s.ports.has(r.ports, state.ProtocolUDP, dnsPort) && s.reachesDNS(r) {
 			asks.addAll(r.policy.subjects)
@@ -36,24 +45,18 @@ func (s *scene) checkDNS() {
 			asks.add(i)
 		}
 	}
-	told := newSet(len(s.index.groups))
-	for _, p := range s.policies {
-		if !p.IsolatesEgress || p.Audit || s.mayBeRefused(p) || s.onlyDenies[p] {
-			continue
+	return asks
+}
+
+// count counts the pods of groups, and names the first of them.
+func (s *scene) count(groups set) (pods int, example string) {
+	for i := range groups.all() {
+		if pods == 0 {
+			example = s.index.groups[i].example.String()
 		}
-		pods, example := 0, -1
-		for i := range p.subjects.minus(asks).minus(told).all() {
-			told.add(i)
-			pods += s.index.groups[i].pods
-			if example < 0 {
-				example = i
-			}
-		}
-		if pods > 0 {
-			s.found(p, NoDNS, p.subjectField(), "%s (e.g. %s) %s isolated for egress, and no policy lets them ask the DNS: allow port 53 of UDP and TCP to it, unless they need no names",
-				plural(pods, "pod"), s.index.groups[example].example, isAre(pods))
-		}
+		pods += s.index.groups[i].pods
 	}
+	return pods, example
 }
 
 // checkOnlyDenies tells of policies that isolate their pods because they deny
@@ -73,17 +76,11 @@ func (s *scene) checkOnlyDenies() {
 			if !p.isolates(d) || p.Audit || !slices.ContainsFunc(p.rules[d], func(r *ruleView) bool { return r.ref.Deny && !r.refused }) {
 				continue
 			}
-			pods, example := 0, -1
-			for i := range p.subjects.minus(allowed).all() {
-				pods += s.index.groups[i].pods
-				if example < 0 {
-					example = i
-				}
-			}
+			pods, example := s.count(p.subjects.minus(allowed))
 			if pods > 0 {
 				s.onlyDenies[p] = s.onlyDenies[p] || d == egress
 				s.found(p, OnlyDenies, strings.TrimSuffix(p.subjectField(), ".endpointSelector"), "the policy denies some %s and isolates its pods for all of it, and nothing allows %s (e.g. %s) any: set enableDefaultDeny.%s to false, or allow what they need",
-					directionText(d), plural(pods, "pod"), s.index.groups[example].example, directionText(d))
+					directionText(d), plural(pods, "pod"), example, directionText(d))
 			}
 		}
 	}

@@ -22,7 +22,7 @@ func useless() []string { return []string{NoSubject, Denied, Duplicate, Containe
 // one at a time: every packet must have the same verdict, by the oracle of
 // internal/policy.
 func TestUselessIsUseless(t *testing.T) {
-	const clusters, packets = 200, 60
+	const clusters, packets = 500, 60
 	rng := rand.New(rand.NewPCG(5, 2))
 	tried := map[string]int{}
 	for range clusters {
@@ -53,6 +53,30 @@ func TestUselessIsUseless(t *testing.T) {
 	for _, code := range useless() {
 		if tried[code] < 10 {
 			t.Errorf("%s: %d cases are too few: the generator has become useless", code, tried[code])
+		}
+	}
+}
+
+// TestAnythingIsChecked checks random clusters as they come, also what no object of
+// the API server leads to: for every platform, twice with the same findings, each
+// with a code that is known, a message, and a severity no worse than its code's.
+func TestAnythingIsChecked(t *testing.T) {
+	rng := rand.New(rand.NewPCG(6, 1))
+	for range 150 {
+		c := policytest.Random(rng)
+		s := snapshotOf(c)
+		for _, platform := range []snapshot.Platform{snapshot.Placid, snapshot.Cilium, snapshot.Terway} {
+			o := Options{For: platform, Target: Version{1, 20}}
+			found := Check(s, o)
+			if !slices.Equal(found, Check(s, o)) {
+				t.Fatalf("%s: the second time it finds something else", platform)
+			}
+			for _, f := range found {
+				code, ok := Explain(f.Code)
+				if !ok || f.Message == "" || f.Severity.rank() < 0 || code.Severity != f.Severity && f.Severity.AtLeast(code.Severity) && f.Code != NobodySelected {
+					t.Errorf("%+v of %+v", f, code)
+				}
+			}
 		}
 	}
 }

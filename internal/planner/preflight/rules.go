@@ -42,11 +42,17 @@ func (s *scene) checkRule(r *ruleView, direction string, rules int) {
 		s.add(f)
 		return
 	}
-	for i := range peers {
-		if peers[i].Entity == state.EntityAll && !r.ref.Deny {
+	s.checkWidePeers(r)
+}
+
+// checkWidePeers tells of peers that are everybody, or every pod.
+func (s *scene) checkWidePeers(r *ruleView) {
+	for i := range r.written.Peers {
+		x := &r.written.Peers[i]
+		if x.Entity == state.EntityAll && !r.ref.Deny {
 			s.found(r.policy, OpenToAll, r.field(), "the entity all is everybody, addresses outside the cluster too")
 		}
-		if x := &peers[i]; x.Namespaces != nil && isEmpty(x.Namespaces) && (x.Pods == nil || isEmpty(x.Pods)) {
+		if x.Namespaces != nil && isEmpty(x.Namespaces) && (x.Pods == nil || isEmpty(x.Pods)) {
 			s.found(r.policy, AllNamespaces, r.peerField(i), "an empty namespaceSelector is every pod of every namespace")
 		}
 	}

@@ -67,15 +67,6 @@ func (t term) matches(labels map[string]string) bool {
 	return false
 }
 
-func (t terms) matches(labels map[string]string) bool {
-	for _, x := range t {
-		if !x.matches(labels) {
-			return false
-		}
-	}
-	return true
-}
-
 // covers tells whether whatever o selects is selected by t too: t has no condition
 // that o lacks.
 func (t terms) covers(o terms) bool {
@@ -125,9 +116,10 @@ func (t term) text() string {
 		return "!" + key
 	case state.OperatorNotIn:
 		return key + " notin (" + strings.Join(t.values, ",") + ")"
-	}
-	if len(t.values) == 1 {
-		return key + "=" + t.values[0]
+	case state.OperatorIn:
+		if len(t.values) == 1 {
+			return key + "=" + t.values[0]
+		}
 	}
 	return key + " in (" + strings.Join(t.values, ",") + ")"
 }

@@ -158,7 +158,7 @@ func (s *scene) nearest(t terms, namespace string) string {
 	}
 	for _, x := range t {
 		others := slices.DeleteFunc(slices.Clone(all), func(y term) bool { return x.compare(y) == 0 })
-		if x.op != state.OperatorIn {
+		if x.op != state.OperatorIn || len(x.values) == 0 {
 			continue
 		}
 		values := s.valuesOf(x.key, others)

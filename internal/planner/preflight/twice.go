@@ -143,27 +143,35 @@ func (s *scene) contains(a, b *ruleView) bool {
 }
 
 func (s *scene) containsPeer(nsA string, a *state.PolicyPeer, nsB string, b *state.PolicyPeer, deny bool) bool {
-	if a.Entity == state.EntityAll {
-		return true
-	}
 	ta, podsA := peerTerms(nsA, a)
 	tb, podsB := peerTerms(nsB, b)
 	switch {
+	case a.Entity == state.EntityAll:
+		return true
 	case podsA && podsB:
-		// What asks for a label that identities lack is everybody where it denies, and
-		// nobody where it allows.
-		unknown := s.index.filtered(ta)+s.index.filtered(tb) != ""
-		return ta.covers(tb) && (!unknown || !s.byIdentity && !deny && s.index.filtered(ta) == "" || ta.String() == tb.String())
+		return s.containsPods(ta, tb, deny)
 	case podsB:
 		return a.Entity == state.EntityCluster && !deny
 	case a.Block != nil && b.Block != nil:
 		return containsBlock(a.Block, b.Block)
 	case a.Entity == state.EntityWorld && b.Block != nil:
 		return b.Block.Outside || s.byIdentity
-	case a.Entity != "" || b.Entity != "":
+	case a.Entity != "":
 		return a.Entity == b.Entity || a.Entity == state.EntityWorld && (b.Entity == state.EntityWorldIPv4 || b.Entity == state.EntityWorldIPv6)
 	}
 	return reflect.DeepEqual(a, b)
+}
+
+// containsPods tells it of selectors. One that asks for a label that identities lack
+// is everybody where it denies, and nobody where it allows, but for Cilium.
+func (s *scene) containsPods(a, b terms, deny bool) bool {
+	switch {
+	case !a.covers(b):
+		return false
+	case s.index.filtered(a)+s.index.filtered(b) == "" || a.String() == b.String():
+		return true
+	}
+	return !s.byIdentity && !deny && s.index.filtered(a) == ""
 }
 
 // containsBlock tells whether a has all addresses of b.

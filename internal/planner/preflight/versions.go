@@ -58,23 +58,23 @@ type change struct {
 func changes() []change {
 	return []change{
 		{
-			Version{1, 19}, "github.com/cilium/cilium/pull/42615 and 43167",
-			"fromRequires and toRequires are no longer enforced, and the API server refuses them: peers are no longer required to have these labels", findUnsupported("Requires"),
+			Version{1, 19},
+			"github.com/cilium/cilium/pull/42615 and 43167",
+			"fromRequires and toRequires are no longer enforced, and the API server refuses them: peers are no longer required to have these labels", findRequires,
 		},
 		{
-			Version{1, 20}, "github.com/cilium/cilium/pull/44610",
-			"kafka, l7 and l7proto are no fields of policies any more: the rule loses that part", findUnsupported(".rules.kafka", ".rules.l7", ".rules.l7proto"),
-		},
-		{
-			Version{1, 20}, "github.com/cilium/cilium/pull/45760 and 46520",
+			Version{1, 20},
+			"github.com/cilium/cilium/pull/45760 and 46520",
 			"named ports of pods become part of identities", findNamedPorts,
 		},
 		{
-			Version{1, 20}, "github.com/cilium/cilium/pull/45357",
+			Version{1, 20},
+			"github.com/cilium/cilium/pull/45357",
 			"'preflight validate-cnp' of Cilium does not warn any more of a CiliumNetworkPolicy that selects reserved:init; only a clusterwide one selects pods that have no identity yet", findInit,
 		},
 		{
-			Version{1, 20}, "pkg/k8s/apis/cilium.io/v2/validator of Cilium 1.20",
+			Version{1, 20},
+			"pkg/k8s/apis/cilium.io/v2/validator of Cilium 1.20",
 			"a description beside spec fails 'preflight validate-cnp', as any unknown field does: write it as spec.description", findDescription,
 		},
 	}
@@ -111,20 +111,17 @@ func (s *scene) checkTarget() {
 	}
 }
 
-// findUnsupported finds the fields that end in one of the names.
-func findUnsupported(suffixes ...string) func(*scene) []Finding {
-	return func(s *scene) []Finding {
-		var out []Finding
-		for _, p := range s.policies {
-			for _, sentence := range p.Unsupported {
-				field, _ := splitSentence(sentence)
-				if slices.ContainsFunc(suffixes, func(suffix string) bool { return strings.HasSuffix(field, suffix) }) {
-					out = append(out, Finding{Object: p.object, Origin: p.origin, Field: field})
-				}
+// findRequires finds the fields that require peers to have labels.
+func findRequires(s *scene) []Finding {
+	var out []Finding
+	for _, p := range s.policies {
+		for _, sentence := range p.Unsupported {
+			if field, _ := splitSentence(sentence); strings.HasSuffix(field, "Requires") {
+				out = append(out, Finding{Object: p.object, Origin: p.origin, Field: field})
 			}
 		}
-		return out
 	}
+	return out
 }
 
 // findNamedPorts counts the identities that named ports make more of.
