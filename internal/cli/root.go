@@ -25,7 +25,8 @@ Exit codes:
   0  done; for status: healthy
   1  the request failed; for status: something is wrong
   2  unknown command or flag, or wrong arguments
-  3  the agent did not answer`
+  3  the agent did not answer
+  4  a part of a cluster's objects could not be read, so no verdict can be told`
 
 // app is one run of the command line.
 type app struct {

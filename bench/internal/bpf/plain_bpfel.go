@@ -27,6 +27,7 @@ const (
 	PlainMapCtTcpMap        = "ct_tcp_map"
 	PlainMapEndpointMap     = "endpoint_map"
 	PlainMapFragmentMap     = "fragment_map"
+	PlainMapFromPodV0       = "from_pod_v0"
 	PlainMapFrontendMap     = "frontend_map"
 	PlainMapIcmpBudgetMap   = "icmp_budget_map"
 	PlainMapIdentityMap     = "identity_map"
@@ -41,6 +42,7 @@ const (
 	PlainMapSockMap         = "sock_map"
 	PlainMapSourceRangeMap  = "source_range_map"
 	PlainMapTableStatsMap   = "table_stats_map"
+	PlainMapToPodV0         = "to_pod_v0"
 	PlainProgFromPod        = "from_pod"
 	PlainProgToPod          = "to_pod"
 	PlainVarConfig          = "config"
@@ -107,6 +109,7 @@ type PlainMapSpecs struct {
 	CtTcpMap        *ebpf.MapSpec `ebpf:"ct_tcp_map"`
 	EndpointMap     *ebpf.MapSpec `ebpf:"endpoint_map"`
 	FragmentMap     *ebpf.MapSpec `ebpf:"fragment_map"`
+	FromPodV0       *ebpf.MapSpec `ebpf:"from_pod_v0"`
 	FrontendMap     *ebpf.MapSpec `ebpf:"frontend_map"`
 	IcmpBudgetMap   *ebpf.MapSpec `ebpf:"icmp_budget_map"`
 	IdentityMap     *ebpf.MapSpec `ebpf:"identity_map"`
@@ -121,6 +124,7 @@ type PlainMapSpecs struct {
 	SockMap         *ebpf.MapSpec `ebpf:"sock_map"`
 	SourceRangeMap  *ebpf.MapSpec `ebpf:"source_range_map"`
 	TableStatsMap   *ebpf.MapSpec `ebpf:"table_stats_map"`
+	ToPodV0         *ebpf.MapSpec `ebpf:"to_pod_v0"`
 }
 
 // PlainVariableSpecs contains global variables before they are loaded into the kernel.
@@ -161,6 +165,7 @@ type PlainMaps struct {
 	CtTcpMap        *ebpf.Map `ebpf:"ct_tcp_map"`
 	EndpointMap     *ebpf.Map `ebpf:"endpoint_map"`
 	FragmentMap     *ebpf.Map `ebpf:"fragment_map"`
+	FromPodV0       *ebpf.Map `ebpf:"from_pod_v0"`
 	FrontendMap     *ebpf.Map `ebpf:"frontend_map"`
 	IcmpBudgetMap   *ebpf.Map `ebpf:"icmp_budget_map"`
 	IdentityMap     *ebpf.Map `ebpf:"identity_map"`
@@ -175,6 +180,7 @@ type PlainMaps struct {
 	SockMap         *ebpf.Map `ebpf:"sock_map"`
 	SourceRangeMap  *ebpf.Map `ebpf:"source_range_map"`
 	TableStatsMap   *ebpf.Map `ebpf:"table_stats_map"`
+	ToPodV0         *ebpf.Map `ebpf:"to_pod_v0"`
 }
 
 func (m *PlainMaps) Close() error {
@@ -190,6 +196,7 @@ func (m *PlainMaps) Close() error {
 		m.CtTcpMap,
 		m.EndpointMap,
 		m.FragmentMap,
+		m.FromPodV0,
 		m.FrontendMap,
 		m.IcmpBudgetMap,
 		m.IdentityMap,
@@ -204,6 +211,7 @@ func (m *PlainMaps) Close() error {
 		m.SockMap,
 		m.SourceRangeMap,
 		m.TableStatsMap,
+		m.ToPodV0,
 	)
 }
 

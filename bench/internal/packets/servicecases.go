@@ -118,8 +118,8 @@ func (c *serviceChild) translation(src, dst netip.AddrPort, unanswered map[ends]
 	key := node.FlowKey(src, dst)
 	var e abi.CCtEntry
 	if c.fresh.Lookup(&key, &e) != nil {
-		if target, ok := unanswered[ends{src, dst}]; ok {
-			return target, src, nil
+		if at, ok := unanswered[ends{src, dst}]; ok {
+			return at, src, nil
 		}
 		if err = c.confirmed.Lookup(&key, &e); err != nil { // it was open before
 			return target, source, err

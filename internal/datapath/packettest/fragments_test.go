@@ -87,10 +87,10 @@ func (n *node) isolated(t *testing.T, k talk) {
 	n.allow(t, rules, map[uint64]uint64{uint64(identityOf(k.b.Addr())): list})
 	n.allow(t, rules+1, map[uint64]uint64{uint64(identityOf(k.a.Addr())): list})
 	ranges := []abi.CPortRange{portRange(uint8(k.proto), k.b.Port(), k.b.Port())}
-	switch k.proto {
-	case overICMP:
+	if k.proto == overICMP {
 		ranges = []abi.CPortRange{portRange(uint8(k.proto), layers.ICMPv4TypeEchoRequest, layers.ICMPv4TypeEchoRequest)}
-	case overICMPv6:
+	}
+	if k.proto == overICMPv6 {
 		ranges = []abi.CPortRange{portRange(uint8(k.proto), layers.ICMPv6TypeEchoRequest, layers.ICMPv6TypeEchoRequest)}
 	}
 	n.ports(t, list, ranges...)

@@ -3,7 +3,7 @@ package policytest
 import (
 	"slices"
 
-	"github.com/placid-net/placid/internal/policy" //nolint:depguard // feeds what it tests; the oracle itself knows internal/state alone
+	"github.com/placid-net/placid/internal/policy"
 )
 
 // Config is the configuration of an engine for the cluster.
