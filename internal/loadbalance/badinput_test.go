@@ -28,7 +28,7 @@ func TestBadInput(t *testing.T) {
 			}), want: head + `
 			problem default/web spec.ports[1].port: 0 is no port
 			problem default/web spec.ports[2].protocol: ANY is not served, only TCP, UDP and SCTP are
-			problem default/web spec.ports[3].protocol: 1 is not served, only TCP, UDP and SCTP are
+			problem default/web spec.ports[3].protocol: ICMP is not served, only TCP, UDP and SCTP are
 			problem default/web spec.ports[4]: the same name, protocol and port as spec.ports[0]`,
 		},
 		{
