@@ -6,10 +6,17 @@ import "strings"
 // names must be in a fixed order: of several equally near the first wins.
 func suggest(text string, names []string) string {
 	text = strings.ReplaceAll(strings.ToLower(text), "_", "-")
-	best, bestDistance := "", max(2, len(text)/4)+1
+	return Closest(text, names, max(2, len(text)/4))
+}
+
+// Closest gives the name that is most like text, the first of those that are equally
+// so; empty if more than most bytes differ in each: to insert, delete, replace or
+// swap with their neighbour.
+func Closest(text string, names []string, most int) string {
+	best, least := "", most+1
 	for _, name := range names {
-		if d := editDistance(text, name); d < bestDistance {
-			best, bestDistance = name, d
+		if d := editDistance(text, name); d < least {
+			best, least = name, d
 		}
 	}
 	return best

@@ -43,7 +43,7 @@ func newCiliumWatches(cfg Config, client rest.Interface) (w ciliumWatches, err e
 		namespaced: cfg.CiliumPolicies, clusterwide: cfg.ClusterwidePolicies, client: client,
 		policies: newPartsSink(t, log, CiliumRows),
 		wide:     newPartsSink(t, log, CiliumClusterwideRows),
-		groups:   newGroupSink(t, log), services: newPolicyServiceSink(t, log), slices: newPolicySliceSink(t, log),
+		groups:   newGroupSink(t, log), services: newPolicyServiceSink(t, log), slices: newSliceSink(t.UpsertPolicySlice, t.DeletePolicySlice, t.PolicySlices, log),
 	}
 	w.ofSlices, err = labels.Parse(discoveryv1.LabelServiceName + "," + discoveryv1.LabelManagedBy + "!=" + sliceController)
 	if err != nil {
@@ -188,24 +188,6 @@ func newPolicyServiceSink(t *state.Tables, log *slog.Logger) *rowSink[*corev1.Se
 		drop: func(key types.NamespacedName) error { return t.DeletePolicyService(state.ServiceRef(key)) },
 		keys: keysOf(t.PolicyServices, func(s state.PolicyService) types.NamespacedName {
 			return types.NamespacedName(s.Ref)
-		}),
-		synced: newOnce(), log: log,
-	}
-}
-
-func newPolicySliceSink(t *state.Tables, log *slog.Logger) *rowSink[*discoveryv1.EndpointSlice, state.EndpointSlice] {
-	return &rowSink[*discoveryv1.EndpointSlice, state.EndpointSlice]{
-		row: func(obj *discoveryv1.EndpointSlice) (state.EndpointSlice, error) {
-			row, problems, err := SliceRow(obj)
-			for _, problem := range problems {
-				log.Warn("an EndpointSlice is not understood as a whole", "slice", keyOf(obj).String(), "problem", problem)
-			}
-			return row, err
-		},
-		put:  t.UpsertPolicySlice,
-		drop: func(key types.NamespacedName) error { return t.DeletePolicySlice(key.Namespace, key.Name) },
-		keys: keysOf(t.PolicySlices, func(s state.EndpointSlice) types.NamespacedName {
-			return types.NamespacedName{Namespace: s.Namespace, Name: s.Name}
 		}),
 		synced: newOnce(), log: log,
 	}

@@ -54,7 +54,7 @@ type serviceWatches struct {
 
 func newServiceWatches(cfg Config, nodes *nodeSink) (w serviceWatches, err error) {
 	w = serviceWatches{
-		on: cfg.Services, services: newServiceSink(cfg.Tables, cfg.Log), slices: newSliceSink(cfg.Tables, cfg.Log),
+		on: cfg.Services, services: newServiceSink(cfg.Tables, cfg.Log), slices: newSliceSink(cfg.Tables.UpsertSlice, cfg.Tables.DeleteSlice, cfg.Tables.Slices, cfg.Log),
 		zone: newZoneSink(cfg.NodeName, nodes), synced: newOnce(),
 	}
 	w.ofServices, w.ofSlices, err = selectors(cfg.ServiceProxyName)
@@ -102,7 +102,11 @@ func newServiceSink(t *state.Tables, log *slog.Logger) *rowSink[*corev1.Service,
 	}
 }
 
-func newSliceSink(t *state.Tables, log *slog.Logger) *rowSink[*discoveryv1.EndpointSlice, state.EndpointSlice] {
+// newSliceSink fills a table of slices: put and drop write it, rows gives what is in it.
+func newSliceSink(
+	put func(state.EndpointSlice) error, drop func(namespace, name string) error,
+	rows func() ([]state.EndpointSlice, <-chan struct{}, error), log *slog.Logger,
+) *rowSink[*discoveryv1.EndpointSlice, state.EndpointSlice] {
 	return &rowSink[*discoveryv1.EndpointSlice, state.EndpointSlice]{
 		row: func(obj *discoveryv1.EndpointSlice) (state.EndpointSlice, error) {
 			row, problems, err := SliceRow(obj)
@@ -111,9 +115,9 @@ func newSliceSink(t *state.Tables, log *slog.Logger) *rowSink[*discoveryv1.Endpo
 			}
 			return row, err
 		},
-		put:  t.UpsertSlice,
-		drop: func(key types.NamespacedName) error { return t.DeleteSlice(key.Namespace, key.Name) },
-		keys: keysOf(t.Slices, func(s state.EndpointSlice) types.NamespacedName {
+		put:  put,
+		drop: func(key types.NamespacedName) error { return drop(key.Namespace, key.Name) },
+		keys: keysOf(rows, func(s state.EndpointSlice) types.NamespacedName {
 			return types.NamespacedName{Namespace: s.Namespace, Name: s.Name}
 		}),
 		synced: newOnce(), log: log,

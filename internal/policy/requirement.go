@@ -59,17 +59,7 @@ func (r requirement) equal(o requirement) bool { return r.compare(o) == 0 }
 
 func (r requirement) matches(labels map[string]string) bool {
 	value, ok := labels[r.key]
-	switch r.op {
-	case state.OperatorIn:
-		return ok && slices.Contains(r.values, value)
-	case state.OperatorNotIn:
-		return !ok || !slices.Contains(r.values, value)
-	case state.OperatorExists:
-		return ok
-	case state.OperatorDoesNotExist:
-		return !ok
-	}
-	return false
+	return r.op.Holds(r.values, value, ok)
 }
 
 func (c conjunction) matches(labels map[string]string) bool {

@@ -3,6 +3,7 @@ package state
 import (
 	"cmp"
 	"net/netip"
+	"slices"
 	"strconv"
 )
 
@@ -200,6 +201,23 @@ const (
 	OperatorExists       Operator = "Exists"
 	OperatorDoesNotExist Operator = "DoesNotExist"
 )
+
+// Holds tells whether the operator with these values is fulfilled by the value of a
+// label, ok being false where there is no such label. An operator that is not known
+// is never fulfilled.
+func (o Operator) Holds(values []string, value string, ok bool) bool {
+	switch o {
+	case OperatorIn:
+		return ok && slices.Contains(values, value)
+	case OperatorNotIn:
+		return !ok || !slices.Contains(values, value)
+	case OperatorExists:
+		return ok
+	case OperatorDoesNotExist:
+		return !ok
+	}
+	return false
+}
 
 // Requirement is one expression of a selector.
 type Requirement struct {

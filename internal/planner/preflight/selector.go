@@ -54,17 +54,7 @@ func (t term) compare(o term) int {
 // matches tells whether labels fulfil the condition as Kubernetes has it.
 func (t term) matches(labels map[string]string) bool {
 	value, ok := labels[t.key]
-	switch t.op {
-	case state.OperatorIn:
-		return ok && slices.Contains(t.values, value)
-	case state.OperatorNotIn:
-		return !ok || !slices.Contains(t.values, value)
-	case state.OperatorExists:
-		return ok
-	case state.OperatorDoesNotExist:
-		return !ok
-	}
-	return false
+	return t.op.Holds(t.values, value, ok)
 }
 
 // covers tells whether whatever o selects is selected by t too: t has no condition

@@ -3,6 +3,8 @@ package preflight
 import (
 	"fmt"
 	"strings"
+
+	"github.com/placid-net/placid/internal/config"
 )
 
 // plural gives "1 pod", "2 pods", "2 addresses".
@@ -33,36 +35,5 @@ func names(list []string) string {
 // closest gives the name that a text was probably meant to be, the first of those
 // that are equally close; empty if none is.
 func closest(text string, names []string) string {
-	best, least := "", max(1, min(len(text)/4, 3))+1
-	for _, name := range names {
-		if d := distance(text, name); d < least {
-			best, least = name, d
-		}
-	}
-	return best
-}
-
-// distance is how many bytes to insert, delete, replace or swap with their neighbour
-// to turn a into b (optimal string alignment).
-func distance(a, b string) int {
-	before, last := make([]int, len(b)+1), make([]int, len(b)+1)
-	for j := range last {
-		last[j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		row := make([]int, len(b)+1)
-		row[0] = i
-		for j := 1; j <= len(b); j++ {
-			cost := 1
-			if a[i-1] == b[j-1] {
-				cost = 0
-			}
-			row[j] = min(last[j]+1, row[j-1]+1, last[j-1]+cost)
-			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
-				row[j] = min(row[j], before[j-2]+1)
-			}
-		}
-		before, last = last, row
-	}
-	return last[len(b)]
+	return config.Closest(text, names, max(1, min(len(text)/4, 3)))
 }

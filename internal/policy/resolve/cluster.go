@@ -172,17 +172,7 @@ func matches(s *state.Selector, labels map[string]string) bool {
 
 func fulfils(r state.Requirement, labels map[string]string) bool {
 	value, ok := labels[r.Key]
-	switch r.Operator {
-	case state.OperatorIn:
-		return ok && slices.Contains(r.Values, value)
-	case state.OperatorNotIn:
-		return !ok || !slices.Contains(r.Values, value)
-	case state.OperatorExists:
-		return ok
-	case state.OperatorDoesNotExist:
-		return !ok
-	}
-	return false
+	return r.Operator.Holds(r.Values, value, ok)
 }
 
 func byRef(a, b state.ServiceRef) int {
