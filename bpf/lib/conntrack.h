@@ -27,7 +27,6 @@
 #include "flow.h"
 #include "maps.h"
 #include "parse.h"
-#include "hash.h"
 #include "policy.h"
 #include "settings.h"
 
@@ -203,6 +202,19 @@ static __always_inline void ct_describe(struct ct_entry *e, const struct scratch
 	e->epoch = s->epoch; /* last: who sees it may use the rest */
 }
 
+/* What packets of the other direction get, of the same service: the ends of this one. */
+static __always_inline void ct_turn_back(struct ct_nat *nat, const struct packet *p,
+					 const struct ct_nat *same)
+{
+	nat->addr[0] = p->dst;
+	nat->addr[1] = p->src;
+	nat->port[0] = p->dport;
+	nat->port[1] = p->sport;
+	nat->service = same->service;
+	nat->backend = same->backend;
+	nat->synced = jiffies_now();
+}
+
 /*
  * Make the entry that the origin of a translated flow meets, at the first answer: e is
  * the one that the answer meets, s->twin the key of the other and the side of the
@@ -213,20 +225,13 @@ static __always_inline void ct_begin_asked(struct scratch *s, const struct ct_en
 	void *table = table_in(&ct_new_map, TABLE_CURRENT);
 	__u32 flags = ct_state(e) & (CT_SHARED | CT_SERVICE | CT_FROM_HOST | CT_AUDITED);
 	__u8 side = s->twin.side & 1;
-	struct ct_nat *nat = &s->entry.nat;
 
 	if (!table)
 		return;
 	flags |= CT_NAT | (side ? 0 : CT_ORIGIN | CT_NAT_SIDE);
 	__builtin_memset(&s->entry, 0, sizeof(s->entry));
 	s->entry.state = (__u64)jiffies_now() << 32 | flags;
-	nat->addr[0] = s->packet.dst;
-	nat->addr[1] = s->packet.src;
-	nat->port[0] = s->packet.dport;
-	nat->port[1] = s->packet.sport;
-	nat->service = e->nat.service;
-	nat->backend = e->nat.backend;
-	nat->synced = jiffies_now();
+	ct_turn_back(&s->entry.nat, &s->packet, &e->nat);
 	ct_describe(&s->entry, s, side);
 	table_count_insert(TABLE_CT_NEW,
 			   bpf_map_update_elem(table, &s->twin.key, &s->entry, BPF_NOEXIST));
@@ -377,212 +382,6 @@ __noinline int ct_continue(struct __sk_buff *ctx, struct scratch *s, enum hook h
 	return outcome;
 }
 
-/* The rest of a flow's beginning whose entry moved before its translation was written. */
-static __always_inline bool ct_begin_moved(const struct ct_key *key, __u64 state,
-					   const struct ct_nat *nat)
-{
-	struct ct_entry *e;
-
-	e = ct_lookup(key) ?: ct_lookup_new(key);
-	if (!e || ct_state(e) != state)
-		return false;
-	e->nat = *nat;
-	return __sync_val_compare_and_swap(&e->state, state, state | CT_NAT) == state;
-}
-
-/* Begin a flow in an entry that an earlier one with the same key left. False: it is in use. */
-static __always_inline bool ct_begin_again(struct ct_entry *e, const struct scratch *s,
-					   const struct flow *f, __u32 flags,
-					   const struct ct_nat *nat)
-{
-	__u64 old = ct_state(e), state = (__u64)jiffies_now() << 32 | (flags & ~CT_NAT);
-
-	if ((__u32)old & CT_TERMINAL || __sync_val_compare_and_swap(&e->state, old, state) != old)
-		return false;
-	ct_describe(e, s, f->side);
-	if (!(flags & CT_NAT))
-		return true;
-	e->nat = *nat;
-	if (__sync_val_compare_and_swap(&e->state, state, state | CT_NAT) == state)
-		return true;
-	return ct_begin_moved(&f->key, state, nat);
-}
-
-/*
- * Make the twin of a flow that is about to begin: the entry that answers meet.
- * Returns false when its key is another flow's.
- */
-__noinline int ct_begin_twin(struct scratch *s, __u32 flags)
-{
-	const struct settings *settings = settings_get();
-	struct ct_entry *e, *there;
-	struct ct_nat *nat;
-	__u32 state;
-	__u8 side;
-	long err;
-	void *table = table_in(&ct_new_map, TABLE_CURRENT);
-
-	if (!s || !table || !settings)
-		return false;
-	nat = &s->entry.nat;
-	flow_between(&s->twin, &s->nat.addr[0], &s->nat.addr[1], s->nat.port[0], s->nat.port[1],
-		     s->packet.l4_proto);
-	side = s->twin.side & 1;
-	flags &= ~(CT_ORIGIN | CT_NAT_SIDE);
-	flags |= CT_NAT | (side ? CT_ORIGIN : CT_NAT_SIDE);
-	__builtin_memset(&s->entry, 0, sizeof(s->entry));
-	s->entry.state = (__u64)jiffies_now() << 32 | flags;
-	nat->addr[0] = s->packet.dst;
-	nat->addr[1] = s->packet.src;
-	nat->port[0] = s->packet.dport;
-	nat->port[1] = s->packet.sport;
-	nat->service = s->nat.service;
-	nat->backend = s->nat.backend;
-	nat->synced = jiffies_now();
-	ct_describe(&s->entry, s, side);
-	there = ct_lookup(&s->twin.key);
-	if (!there && (config.foreign || table_in(&ct_new_map, TABLE_OLD)))
-		there = ct_lookup_new(
-			&s->twin.key); /* inserting finds those of the current table */
-	if (!there) {
-		err = bpf_map_update_elem(table, &s->twin.key, &s->entry, BPF_NOEXIST);
-		table_count_insert(TABLE_CT_NEW, err);
-		if (!err)
-			return true;
-	}
-	e = there ?: bpf_map_lookup_elem(table, &s->twin.key);
-	if (!e)
-		return false;
-	state = ct_state(e);
-	/* One of the same two faces is this flow's own, whatever became of it. */
-	if (!(state & CT_NAT && addr_equal(&e->nat.addr[0], &nat->addr[0]) &&
-	      addr_equal(&e->nat.addr[1], &nat->addr[1]) && e->nat.port[0] == nat->port[0] &&
-	      e->nat.port[1] == nat->port[1]) &&
-	    ct_alive(settings, e, s->packet.l4_proto, state) &&
-	    (s->masqueraded || !ct_closing(state)))
-		return false;
-	return ct_begin_again(e, s, &s->twin, flags, nat);
-}
-
-/* Where the search for a source port is. */
-struct port_search {
-	__u32 flags;
-	__u32 start;
-	bool found;
-};
-
-/* Ports are tried in steps that no others follow, so that there are no long runs of used ones. */
-#define PORT_STEP 7919
-
-static long ct_try_port(__u64 i, struct port_search *search)
-{
-	struct scratch *s = scratch_get();
-	__u32 ports = config.nat_ports, step = ports % PORT_STEP ? PORT_STEP : 1;
-
-	if (!s || !ports)
-		return 1;
-	s->nat.port[0] = bpf_htons(config.nat_port_first + (search->start + i * step) % ports);
-	search->found = ct_begin_twin(s, search->flags);
-	return search->found;
-}
-
-/*
- * A source port that makes the twin's key its own. Every port is tried if need
- * be. Not inlined, so that the verifier walks it once.
- */
-__noinline int ct_find_port(struct scratch *s, __u32 flags)
-{
-	__u32 ports = config.nat_ports, words[6], hash, i;
-	struct port_search search = { .flags = flags };
-
-	if (!s || !ports)
-		return false;
-	for (i = 0; i < 4; i++)
-		words[i] = s->nat.addr[1].w[i];
-	words[4] = s->nat.port[1];
-	words[5] = s->packet.l4_proto;
-	hash = jhash6(words, config.hash_seed);
-	/* A search in vain is long: one in a while is enough. */
-	if (s->full_hash == hash && jiffies_now() - s->full_at <= config.sync_jiffies / 4)
-		return false;
-	search.start = bpf_get_prandom_u32() % ports;
-	bpf_loop(ports, ct_try_port, &search, 0);
-	if (!search.found) {
-		s->full_hash = hash;
-		s->full_at = jiffies_now();
-	}
-	return search.found;
-}
-
-/* The twin, with a source port where the source is masqueraded and has ports. */
-static __always_inline enum reason ct_begin_other(struct scratch *s, __u32 flags)
-{
-	__u8 proto = s->packet.l4_proto;
-	bool ports = proto == IPPROTO_TCP || proto == IPPROTO_UDP ||
-		     is_echo_request(proto, s->packet.icmp_type);
-
-	if (s->masqueraded && ports)
-		return ct_find_port(s, flags) ? REASON_FORWARDED : DROP_NAT_EXHAUSTED;
-	if (ct_begin_twin(s, flags))
-		return REASON_FORWARDED;
-	if (!ports)
-		return DROP_NAT_CONFLICT;
-	/* The client talks from this port to the backend already: it gets another one. */
-	return ct_find_port(s, flags) ? REASON_FORWARDED : DROP_NAT_CONFLICT;
-}
-
-/*
- * A packet of a flow that is new, or begins again, and was judged: e is what is
- * left of an earlier one with the same key, or NULL. Returns 0 when there is an
- * entry now, e or a new one that is s->entry too; else the reason to drop the
- * packet, or REASON_CT_RACED. Not inlined, so that the verifier walks it once.
- */
-__noinline int ct_begin(struct scratch *s, struct ct_entry *e, __u32 flags)
-{
-	enum reason reason;
-	void *table;
-	__u8 side;
-	long err;
-
-	if (!s)
-		return DROP_INVALID_PACKET;
-	side = s->flow.side & 1;
-	flags |= side ? CT_ORIGIN : 0;
-	if (s->src.identity == IDENTITY_HOST)
-		flags |= CT_FROM_HOST;
-	flags |= ct_progress(&s->packet, flags, side);
-	if (s->translated) {
-		flags |= CT_NAT | (side ? CT_NAT_SIDE : 0) | (s->nat.service ? CT_SERVICE : 0);
-		reason = ct_begin_other(s, flags);
-		if (reason)
-			return reason;
-		s->nat.synced = jiffies_now();
-	}
-	if (e)
-		return ct_begin_again(e, s, &s->flow, flags, &s->nat) ? REASON_FORWARDED :
-									REASON_CT_RACED;
-	table = table_in(&ct_new_map, TABLE_CURRENT);
-	if (!table)
-		return REASON_CT_RACED;
-	__builtin_memset(&s->entry, 0, sizeof(s->entry));
-	s->entry.state = (__u64)jiffies_now() << 32 | flags;
-	if (s->translated)
-		s->entry.nat = s->nat;
-	ct_describe(&s->entry, s, side);
-	/* The first answer makes it where no source port has to be remembered. */
-	if (s->translated && !s->masqueraded && s->nat.port[0] == s->packet.sport)
-		return REASON_FORWARDED;
-	err = bpf_map_update_elem(table, &s->flow.key, &s->entry, BPF_NOEXIST);
-	table_count_insert(TABLE_CT_NEW, err);
-	if (!err)
-		return REASON_FORWARDED;
-	/* Another CPU has it: its translation is the one that counts. */
-	e = s->translated ? bpf_map_lookup_elem(table, &s->flow.key) : NULL;
-	if (e && ct_state(e) & CT_NAT)
-		s->nat = e->nat;
-	return REASON_CT_RACED;
-}
-
 /* Whether the packet belongs to what the entry says, or begins something of its own. */
 static __always_inline bool ct_continues(const struct settings *settings, const struct ct_entry *e,
 					 const struct scratch *s)
@@ -603,58 +402,4 @@ static __always_inline struct ct_entry *ct_known(const struct scratch *s, bool *
 
 	*embryonic = !e || (__u32)ct_state(e) & CT_TERMINAL;
 	return *embryonic ? ct_lookup_new(&s->flow.key) : e;
-}
-
-/*
- * The entry of a packet that the fast path has none for: of a flow that is new,
- * half open, was judged before a permission was taken away, or begins again.
- * Returns NULL with *reason: a drop, or REASON_CT_RACED, when the packet may
- * pass but there is no entry to remember that in.
- */
-static __noinline struct ct_entry *ct_settle(struct __sk_buff *ctx, struct scratch *s,
-					     enum hook hook, enum reason *reason)
-{
-	const struct settings *settings = settings_get();
-	bool embryonic = false, opening = is_opening(&s->packet);
-	enum ct_outcome outcome;
-	struct ct_entry *e;
-	__u32 flags = 0;
-
-	*reason = DROP_POLICY;
-	if (!settings)
-		return NULL;
-	s->epoch = *(volatile __u32 *)&settings->epoch; /* before anything is judged */
-	/* What is denied costs no look-up of flows: it is what floods consist of. */
-	if (opening)
-		flags = ct_judge(ctx, s, hook, true);
-	if (flags & CT_DEAD)
-		return NULL;
-	e = s->unknown ? NULL : ct_known(s, &embryonic);
-	if (e && !s->anew && ct_continues(settings, e, s)) {
-		/* Of twins, each is for the packets that it translates. */
-		if (!(ct_state(e) & CT_NAT) != !s->translated) {
-			*reason = DROP_NAT_CONFLICT;
-			return NULL;
-		}
-		outcome = ct_continue(ctx, s, hook, e, embryonic);
-		if (outcome == CT_DENIED)
-			return NULL;
-		return outcome == CT_STAYED ? e : ct_lookup(&s->flow.key) ?: e;
-	}
-	if (!opening)
-		flags = ct_judge(ctx, s, hook, true);
-	if (flags & CT_DEAD)
-		return NULL;
-	*reason = ct_begin(s, e, flags);
-	if (*reason == REASON_CT_RACED && e && ct_state(e) & CT_MOVED) {
-		e = ct_known(s, &embryonic); /* where it is now */
-		*reason = ct_begin(s, e, flags);
-	}
-	if (*reason || e)
-		return *reason ? NULL : e;
-	/* With both ways known there is nothing more to write. */
-	if (s->entry.way[0].kind != WAY_UNKNOWN && s->entry.way[1].kind != WAY_UNKNOWN)
-		return &s->entry;
-	e = ct_lookup_new(&s->flow.key);
-	return e ?: &s->entry;
 }

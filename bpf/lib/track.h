@@ -7,6 +7,7 @@
 
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
+#include "begin.h"
 #include "conntrack.h"
 #include "count.h"
 #include "forward.h"
@@ -28,6 +29,60 @@ static __always_inline bool is_open(const struct end *src, const struct end *dst
 		src->ep.flags & ENDPOINT_AUDIT_EGRESS) &&
 	       (!is_pod(dst) || dst->ep.ingress_set == POLICY_SET_OPEN ||
 		dst->ep.flags & ENDPOINT_AUDIT_INGRESS || src->identity == IDENTITY_HOST);
+}
+
+/*
+ * The entry of a packet that the fast path has none for: of a flow that is new,
+ * half open, was judged before a permission was taken away, or begins again.
+ * Returns NULL with *reason: a drop, or REASON_CT_RACED, when the packet may
+ * pass but there is no entry to remember that in.
+ */
+static __noinline struct ct_entry *ct_settle(struct __sk_buff *ctx, struct scratch *s,
+					     enum hook hook, enum reason *reason)
+{
+	const struct settings *settings = settings_get();
+	bool embryonic = false, opening = is_opening(&s->packet);
+	enum ct_outcome outcome;
+	struct ct_entry *e;
+	__u32 flags = 0;
+
+	*reason = DROP_POLICY;
+	if (!settings)
+		return NULL;
+	s->epoch = *(volatile __u32 *)&settings->epoch; /* before anything is judged */
+	/* What is denied costs no look-up of flows: it is what floods consist of. */
+	if (opening)
+		flags = ct_judge(ctx, s, hook, true);
+	if (flags & CT_DEAD)
+		return NULL;
+	e = s->unknown ? NULL : ct_known(s, &embryonic);
+	if (e && !s->anew && ct_continues(settings, e, s)) {
+		/* Of twins, each is for the packets that it translates. */
+		if (!(ct_state(e) & CT_NAT) != !s->translated) {
+			*reason = DROP_NAT_CONFLICT;
+			return NULL;
+		}
+		outcome = ct_continue(ctx, s, hook, e, embryonic);
+		if (outcome == CT_DENIED)
+			return NULL;
+		return outcome == CT_STAYED ? e : ct_lookup(&s->flow.key) ?: e;
+	}
+	if (!opening)
+		flags = ct_judge(ctx, s, hook, true);
+	if (flags & CT_DEAD)
+		return NULL;
+	*reason = ct_begin(s, e, flags);
+	if (*reason == REASON_CT_RACED && e && ct_state(e) & CT_MOVED) {
+		e = ct_known(s, &embryonic); /* where it is now */
+		*reason = ct_begin(s, e, flags);
+	}
+	if (*reason || e)
+		return *reason ? NULL : e;
+	/* With both ways known there is nothing more to write. */
+	if (s->entry.way[0].kind != WAY_UNKNOWN && s->entry.way[1].kind != WAY_UNKNOWN)
+		return &s->entry;
+	e = ct_lookup_new(&s->flow.key);
+	return e ?: &s->entry;
 }
 
 /*
