@@ -176,7 +176,7 @@ struct port_list {
 
 /*
  * A flow, the same for both of its directions: which end is side 0 follows from
- * the ends alone (flow_of() in conntrack.h), not from who began. Ports of ICMP
+ * the ends alone (flow_of() in flow.h), not from who began. Ports of ICMP
  * echo: the identifier on the side that asks, 0 on the other. 0 where the
  * protocol has none.
  */
