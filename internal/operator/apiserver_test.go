@@ -160,13 +160,15 @@ func lifeOfACluster(t *testing.T, rc *rest.Config) {
 	second.end(t)
 }
 
-// lostLease takes the lease from the leader, which must end with an error.
+// lostLease takes the lease from the leader, which must end with an error. Its
+// controllers may live on for a while, as the process is to exit then: they must
+// not write to the output of a test that has ended.
 func lostLease(t *testing.T, rc *rest.Config) {
 	scheme, err := newScheme()
 	mustDo(t, err)
 	c, err := client.New(rc, client.Options{Scheme: scheme})
 	mustDo(t, err)
-	o, err := New(Config{IPAM: IPAMKubernetes}, rc, prometheus.NewRegistry(), slog.New(slog.NewTextHandler(t.Output(), nil)))
+	o, err := New(Config{IPAM: IPAMKubernetes}, rc, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
 	mustDo(t, err)
 	done := make(chan error, 1)
 	go func() { done <- o.Run(t.Context()) }()
