@@ -235,7 +235,7 @@ func (a *adoption) removeStrays() error {
 	led := map[uint32]bool{}
 	for key, row := range w.rows {
 		addr := netorder.HostAddr(key.Addr)
-		if _, ok := w.addresses[addr]; row.owner == nil && (!ok || key != addressKey(addr)) {
+		if row.owner == nil && (!w.addresses.has(addr) || key != addressKey(addr)) {
 			w.dropFrontend(key)
 			continue
 		}

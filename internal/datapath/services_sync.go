@@ -19,7 +19,7 @@ func (w *serviceWriter) sync(all []loadbalance.Port, addresses []netip.Addr) (in
 	if !w.synced || w.stale {
 		w.synced = true
 		for _, a := range changes.Gone {
-			delete(w.addresses, a)
+			w.addresses.remove(a)
 		}
 		err := w.rebuild()
 		return w.writes - begun, err
@@ -72,12 +72,11 @@ func (w *serviceWriter) want(all []loadbalance.Port, addresses []netip.Addr) loa
 	wanted := make(map[netip.Addr]bool, len(addresses))
 	for _, a := range addresses {
 		wanted[a] = true
-		if _, ok := w.addresses[a]; !ok {
-			w.addresses[a] = false
+		if w.addresses.add(a) {
 			u.Open = append(u.Open, a)
 		}
 	}
-	for a := range w.addresses {
+	for a := range w.addresses.all() {
 		if !wanted[a] {
 			u.Gone = append(u.Gone, a)
 		}
@@ -153,18 +152,15 @@ func (w *serviceWriter) rebuildWith(noRoomFor map[loadbalance.PortKey]*refusedPo
 }
 
 func (w *serviceWriter) rebuildAddresses() error {
-	var waiting []netip.Addr
-	for addr := range w.addresses {
+	for _, addr := range slices.Collect(w.addresses.all()) {
 		if _, ok := w.rows[addressKey(addr)]; ok {
-			w.addresses[addr] = true
+			w.addresses.wrote(addr)
 			w.putFrontend(addressKey(addr), closedFrontend(), nil)
 		} else {
-			w.addresses[addr] = false
-			waiting = append(waiting, addr)
+			w.addresses.lost(addr)
 		}
 	}
-	slices.SortFunc(waiting, netip.Addr.Compare)
-	return w.openAddresses(waiting)
+	return w.openAddresses(w.addresses.withoutRow())
 }
 
 func (w *serviceWriter) rebuildPort(p *loadbalance.Port, noRoomFor map[loadbalance.PortKey]*refusedPort, single bool) error {

@@ -71,8 +71,8 @@ type serviceWriter struct {
 	stale  bool // the kernel may not hold what mirror says
 
 	desired   map[loadbalance.PortKey]*loadbalance.Port
-	addresses map[netip.Addr]bool // whether its row is in the kernel
-	homeless  int                 // addresses that the log was told of: their rows have no room
+	addresses serviceAddresses
+	homeless  int // addresses that the log was told of: their rows have no room
 	refused   map[loadbalance.PortKey]*refusedPort
 	ages      uint64 // refusals, ever
 	freed     bool   // rows were freed since refused ports were last tried
@@ -169,7 +169,7 @@ func newServiceWriter(store serviceStore, cfg serviceConfig) *serviceWriter {
 	return &serviceWriter{
 		serviceStore: store, cfg: cfg, wake: make(chan struct{}, 1), goneSoon: make(chan struct{}, 1),
 		whole:   make(chan struct{}),
-		desired: map[loadbalance.PortKey]*loadbalance.Port{}, addresses: map[netip.Addr]bool{},
+		desired: map[loadbalance.PortKey]*loadbalance.Port{}, addresses: newServiceAddresses(),
 		refused: map[loadbalance.PortKey]*refusedPort{}, mirror: newMirror(), pending: newPendingRows(),
 	}
 }
@@ -206,15 +206,13 @@ func (w *serviceWriter) apply(u loadbalance.Update) error {
 		w.desired[u.Upsert[i].Key] = &u.Upsert[i]
 	}
 	for _, a := range u.Open {
-		if _, ok := w.addresses[a]; !ok {
-			w.addresses[a] = false
-		}
+		w.addresses.add(a)
 	}
 	if !w.stale {
 		return w.mended(w.change(u))
 	}
 	for _, a := range u.Gone {
-		delete(w.addresses, a)
+		w.addresses.remove(a)
 	}
 	return w.rebuild()
 }
@@ -290,14 +288,14 @@ func wakeUp(ch chan struct{}) {
 func (w *serviceWriter) openAddresses(addresses []netip.Addr) error {
 	left := 0
 	for _, a := range addresses {
-		if in, wanted := w.addresses[a]; !wanted || in {
+		if !w.addresses.waiting[a] {
 			continue
 		}
 		if w.free()[inFrontends] < 1 {
 			left++
 			continue
 		}
-		w.addresses[a] = true
+		w.addresses.wrote(a)
 		w.putFrontend(addressKey(a), closedFrontend(), nil)
 	}
 	if left > 0 && left != w.homeless {
@@ -311,9 +309,7 @@ func (w *serviceWriter) openAddresses(addresses []netip.Addr) error {
 }
 
 func (w *serviceWriter) closeAddress(a netip.Addr) {
-	in, ok := w.addresses[a]
-	delete(w.addresses, a)
-	if ok && in {
+	if w.addresses.remove(a) {
 		w.dropFrontend(addressKey(a))
 	}
 }
@@ -325,9 +321,7 @@ func (w *serviceWriter) retry() error {
 		return nil
 	}
 	w.freed = false
-	waiting := slices.DeleteFunc(slices.Collect(maps.Keys(w.addresses)), func(a netip.Addr) bool { return w.addresses[a] })
-	if len(waiting) > 0 {
-		slices.SortFunc(waiting, netip.Addr.Compare)
+	if waiting := w.addresses.withoutRow(); len(waiting) > 0 {
 		if err := w.openAddresses(waiting); err != nil {
 			return err
 		}
