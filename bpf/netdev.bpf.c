@@ -11,7 +11,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "lib/config.h"
-#include "lib/conntrack.h"
+#include "lib/continue.h"
 #include "lib/count.h"
 #include "lib/forward.h"
 #include "lib/handover.h"

@@ -9,7 +9,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "lib/config.h"
-#include "lib/conntrack.h"
+#include "lib/continue.h"
 #include "lib/count.h"
 #include "lib/encap.h"
 #include "lib/forward.h"

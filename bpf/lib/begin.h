@@ -11,37 +11,7 @@
 #include <bpf/bpf_helpers.h>
 #include "conntrack.h"
 #include "hash.h"
-
-/* The rest of a flow's beginning whose entry moved before its translation was written. */
-static __always_inline bool ct_begin_moved(const struct ct_key *key, __u64 state,
-					   const struct ct_nat *nat)
-{
-	struct ct_entry *e;
-
-	e = ct_lookup(key) ?: ct_lookup_new(key);
-	if (!e || ct_state(e) != state)
-		return false;
-	e->nat = *nat;
-	return __sync_val_compare_and_swap(&e->state, state, state | CT_NAT) == state;
-}
-
-/* Begin a flow in an entry that an earlier one with the same key left. False: it is in use. */
-static __always_inline bool ct_begin_again(struct ct_entry *e, const struct scratch *s,
-					   const struct flow *f, __u32 flags,
-					   const struct ct_nat *nat)
-{
-	__u64 old = ct_state(e), state = (__u64)jiffies_now() << 32 | (flags & ~CT_NAT);
-
-	if ((__u32)old & CT_TERMINAL || __sync_val_compare_and_swap(&e->state, old, state) != old)
-		return false;
-	ct_describe(e, s, f->side);
-	if (!(flags & CT_NAT))
-		return true;
-	e->nat = *nat;
-	if (__sync_val_compare_and_swap(&e->state, state, state | CT_NAT) == state)
-		return true;
-	return ct_begin_moved(&f->key, state, nat);
-}
+#include "twin.h"
 
 /*
  * Make the twin of a flow that is about to begin: the entry that answers meet.
@@ -160,20 +130,28 @@ static __always_inline enum reason ct_begin_other(struct scratch *s, __u32 flags
 	return ct_find_port(s, flags) ? REASON_FORWARDED : DROP_NAT_CONFLICT;
 }
 
+/* Whether the entry that the origin meets is made by the first answer: there is no source port to
+ * remember. */
+static __always_inline bool ct_begins_with_answer(const struct scratch *s)
+{
+	return s->translated && !s->masqueraded && s->nat.port[0] == s->packet.sport;
+}
+
 /*
  * A packet of a flow that is new, or begins again, and was judged: e is what is
  * left of an earlier one with the same key, or NULL. Returns 0 when there is an
- * entry now, e or a new one that is s->entry too; else the reason to drop the
- * packet, or REASON_CT_RACED. Not inlined, so that the verifier walks it once.
+ * entry now, e or a new one that is s->entry too, or need not be; else the reason to
+ * drop the packet, or REASON_CT_RACED. Not inlined, so that the verifier walks it once.
  */
 __noinline int ct_begin(struct scratch *s, struct ct_entry *e, __u32 flags)
 {
+	const struct settings *settings = settings_get();
 	enum reason reason;
 	void *table;
 	__u8 side;
 	long err;
 
-	if (!s)
+	if (!s || !settings)
 		return DROP_INVALID_PACKET;
 	side = s->flow.side & 1;
 	flags |= side ? CT_ORIGIN : 0;
@@ -190,6 +168,8 @@ __noinline int ct_begin(struct scratch *s, struct ct_entry *e, __u32 flags)
 	if (e)
 		return ct_begin_again(e, s, &s->flow, flags, &s->nat) ? REASON_FORWARDED :
 									REASON_CT_RACED;
+	if (ct_begins_with_answer(s))
+		return REASON_FORWARDED;
 	table = table_in(&ct_new_map, TABLE_CURRENT);
 	if (!table)
 		return REASON_CT_RACED;
@@ -198,16 +178,18 @@ __noinline int ct_begin(struct scratch *s, struct ct_entry *e, __u32 flags)
 	if (s->translated)
 		s->entry.nat = s->nat;
 	ct_describe(&s->entry, s, side);
-	/* The first answer makes it where no source port has to be remembered. */
-	if (s->translated && !s->masqueraded && s->nat.port[0] == s->packet.sport)
-		return REASON_FORWARDED;
 	err = bpf_map_update_elem(table, &s->flow.key, &s->entry, BPF_NOEXIST);
 	table_count_insert(TABLE_CT_NEW, err);
 	if (!err)
 		return REASON_FORWARDED;
-	/* Another CPU has it: its translation is the one that counts. */
 	e = s->translated ? bpf_map_lookup_elem(table, &s->flow.key) : NULL;
-	if (e && ct_state(e) & CT_NAT)
+	if (!e)
+		return REASON_CT_RACED;
+	if (ct_has_ended(settings, e, s->packet.l4_proto, ct_state(e)))
+		return ct_begin_again(e, s, &s->flow, flags, &s->nat) ? REASON_FORWARDED :
+									REASON_CT_RACED;
+	/* Another CPU or an earlier packet was here: its translation is the one that counts. */
+	if (ct_state(e) & CT_NAT)
 		s->nat = e->nat;
 	return REASON_CT_RACED;
 }

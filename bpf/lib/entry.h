@@ -111,3 +111,10 @@ static __always_inline bool ct_alive(const struct settings *settings, const stru
 	return !(flags & CT_TERMINAL) &&
 	       jiffies_since(settings, e->last) <= ct_timeout(settings, proto, flags);
 }
+
+/* Whether the flow of the entry is over, so that another one may begin in it. */
+static __always_inline bool ct_has_ended(const struct settings *settings, const struct ct_entry *e,
+					 __u8 proto, __u32 flags)
+{
+	return ct_closing(flags) || !ct_alive(settings, e, proto, flags);
+}

@@ -8,7 +8,7 @@
 
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
-#include "conntrack.h"
+#include "continue.h"
 #include "encap.h"
 #include "fragment.h"
 #include "policy.h"
@@ -148,8 +148,10 @@ static __always_inline bool resolve_known(struct scratch *s, enum reason *reason
 	if (!e || !settings || !ct_continues(settings, e, s))
 		return false;
 	flags = ct_state(e);
-	if (!(flags & CT_NAT) || nat_side(flags) != s->flow.side)
+	if (!(flags & CT_NAT) || nat_side(flags) != s->flow.side) {
+		resolve_plain(s); /* it is no service's, whatever became one since */
 		return true;
+	}
 	if (is_young(s, flags)) {
 		*reason = resolve_service(s);
 		if (*reason)
@@ -163,12 +165,28 @@ static __always_inline bool resolve_known(struct scratch *s, enum reason *reason
 	return true;
 }
 
+/*
+ * Resolve a packet that opens a connection to no pod and to no flow that is established,
+ * by the services alone. Returns true when that is all: without masquerading, the entry of
+ * a connection that is half open holds nothing that would not be found again.
+ */
+static __always_inline bool resolve_opening(struct scratch *s, enum hook hook, enum reason *reason)
+{
+	*reason = resolve_service(s);
+	if (*reason || !s->translated)
+		return *reason;
+	identify(&s->dst, table_lookup(&endpoint_map, &s->nat.addr[1]), &s->nat.addr[1]);
+	s->unknown = !needs_masquerade(s, hook);
+	return s->unknown;
+}
+
 /* The part of resolve() that looks flows and services up. Not inlined, so that the verifier walks
  * it once. */
 __noinline int resolve_asked(struct __sk_buff *ctx, struct scratch *s, enum hook hook,
 			     const struct endpoint *target)
 {
-	bool pod = target && !(target->flags & ENDPOINT_HOST), known = false;
+	bool asks = config.services && !(target && !(target->flags & ENDPOINT_HOST));
+	bool known = false;
 	enum reason reason = REASON_FORWARDED;
 	struct packet *p;
 
@@ -179,10 +197,16 @@ __noinline int resolve_asked(struct __sk_buff *ctx, struct scratch *s, enum hook
 		s->related = find_related(ctx, s);
 		known = true;
 	} else {
+		if (asks && is_opening(p) && !ct_lookup(&s->flow.key)) {
+			s->absent = true;
+			asks = false;
+			if (resolve_opening(s, hook, &reason))
+				return reason;
+		}
 		known = resolve_known(s, &reason);
 	}
 	/* What the node's own stack serves on a port of its own began with a packet that asked. */
-	if (!known && !s->anew && !reason && !pod && config.services &&
+	if (asks && !known && !s->anew && !reason &&
 	    (!target || p->l4_proto != IPPROTO_TCP || is_opening(p)))
 		reason = resolve_service(s);
 	if (reason)

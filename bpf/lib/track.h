@@ -8,7 +8,7 @@
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 #include "begin.h"
-#include "conntrack.h"
+#include "continue.h"
 #include "count.h"
 #include "forward.h"
 #include "parse.h"
@@ -78,6 +78,10 @@ static __noinline struct ct_entry *ct_settle(struct __sk_buff *ctx, struct scrat
 	}
 	if (*reason || e)
 		return *reason ? NULL : e;
+	if (ct_begins_with_answer(s)) {
+		end_way(&s->entry.way[!s->flow.side], &s->dst);
+		return &s->entry;
+	}
 	/* With both ways known there is nothing more to write. */
 	if (s->entry.way[0].kind != WAY_UNKNOWN && s->entry.way[1].kind != WAY_UNKNOWN)
 		return &s->entry;

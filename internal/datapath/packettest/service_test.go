@@ -62,6 +62,11 @@ func TestServices(t *testing.T) {
 		{"Conflict", testConflict},
 		{"PortReused", testPortReused},
 		{"QuestionsMoveOn", testQuestionsMoveOn},
+		{"HandshakeAgain", testHandshakeAgain},
+		{"LateAnswer", testLateAnswer},
+		{"OneTwinLeft", testOneTwinLeft},
+		{"HandshakeAfterReset", testHandshakeAfterReset},
+		{"OtherPortAgain", testOtherPortAgain},
 	}.run(t, withServices())
 }
 
