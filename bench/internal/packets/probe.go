@@ -29,6 +29,7 @@ const (
 	warmRuns     = 300
 	ethernetLen  = 14
 	verifiedRuns = 1000
+	strayPackets = 10 // the node's own, which may pass meanwhile: neighbours ask for each other
 )
 
 // skb is the part of struct __sk_buff that is given with a packet.
