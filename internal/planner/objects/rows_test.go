@@ -256,3 +256,22 @@ spec: {externalCIDRs: [192.0.2.0/24, nowhere]}
 		t.Errorf("origin %+v", o)
 	}
 }
+
+// Rules of a direction that a policy does not list are told, unless it lists none: then
+// they say what it is about.
+func TestRulesOfAnUnlistedDirection(t *testing.T) {
+	policy := func(types string) string {
+		return "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: web, namespace: shop}\n" +
+			"spec: {podSelector: {}, " + types + "ingress: [{}], egress: [{}]}\n"
+	}
+	const place = "warning in.yaml, document 1: NetworkPolicy shop/web: "
+	for types, want := range map[string][]string{
+		"":                                 nil,
+		"policyTypes: [Ingress, Egress], ": nil,
+		"policyTypes: [Ingress], ":         {place + "spec.egress: its rules have no effect, and pods are not isolated by them: spec.policyTypes does not list Egress"},
+		"policyTypes: [Egress], ":          {place + "spec.ingress: its rules have no effect, and pods are not isolated by them: spec.policyTypes does not list Ingress"},
+	} {
+		_, problems := read(t, tree(t, map[string]string{"in.yaml": policy(types)}))
+		wantLines(t, problems, want...)
+	}
+}
