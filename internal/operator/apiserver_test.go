@@ -94,6 +94,7 @@ func TestOnAPIServer(t *testing.T) {
 	rc := startAPIServer(t)
 	t.Run("life of a cluster", func(t *testing.T) { lifeOfACluster(t, rc) })
 	t.Run("identities", func(t *testing.T) { identitiesOnAPIServer(t, rc) })
+	t.Run("status of policies", func(t *testing.T) { policyStatusOnAPIServer(t, rc) })
 	t.Run("lost lease", func(t *testing.T) { lostLease(t, rc) })
 }
 

@@ -140,8 +140,12 @@ func (o *Operator) Run(ctx context.Context) error {
 	if err := o.addController(mgr); err != nil {
 		return fmt.Errorf("add controller: %w", err)
 	}
-	if err := o.addIdentities(mgr, there); err != nil {
+	cilium, clusterwide := o.cfg.CiliumPolicies && there[ciliumPolicyCRD], o.cfg.ClusterwidePolicies && there[clusterwidePolicyCRD]
+	if err := o.addIdentities(mgr, cilium, clusterwide); err != nil {
 		return fmt.Errorf("add identities: %w", err)
+	}
+	if err := watchPolicyStatuses(mgr, cilium, clusterwide); err != nil {
+		return fmt.Errorf("add controllers of the status of policies: %w", err)
 	}
 	if err := watchEndpoints(mgr, o.logger); err != nil {
 		return fmt.Errorf("add controller of PlacidEndpoints: %w", err)
@@ -210,9 +214,9 @@ func (o *Operator) addController(mgr ctrl.Manager) error {
 	return watch(mgr, r, joining, w)
 }
 
-// addIdentities adds what keeps the identities; there are the definitions of
-// Cilium's objects that the cluster has.
-func (o *Operator) addIdentities(mgr ctrl.Manager, there map[string]bool) error {
+// addIdentities adds what keeps the identities; cilium and clusterwide tell which of
+// Cilium's policies count.
+func (o *Operator) addIdentities(mgr ctrl.Manager, cilium, clusterwide bool) error {
 	sets := newLabelSets(o.cfg.ClusterName, o.filter, time.Now)
 	m := newIdentityMetrics(sets)
 	if err := m.register(o.registry); err != nil {
@@ -235,7 +239,7 @@ func (o *Operator) addIdentities(mgr ctrl.Manager, there map[string]bool) error 
 		pause:    pauseFor,
 		mode:     o.cfg.EnablePolicy,
 		policies: o.cfg.NetworkPolicies,
-		cilium:   o.cfg.CiliumPolicies && there[ciliumPolicyCRD], clusterwide: o.cfg.ClusterwidePolicies && there[clusterwidePolicyCRD],
+		cilium:   cilium, clusterwide: clusterwide,
 		grace:    o.cfg.IdentityGCInterval,
 		first:    make(chan struct{}),
 		troubled: map[string]bool{},

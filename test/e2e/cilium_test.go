@@ -42,6 +42,7 @@ func TestCiliumPolicies(t *testing.T) {
 				s.change(t)
 			}
 			l.setCilium(t, s.objects...)
+			l.checkValid(t)
 			l.checkWays(t, w, s.want)
 			if s.also != nil {
 				s.also(t, w)
@@ -122,6 +123,21 @@ func (l *lab) deleteCilium(keep map[string]bool) error {
 		}
 	}
 	return nil
+}
+
+// checkValid waits until `kubectl get` shows of every policy that it is valid.
+func (l *lab) checkValid(t *testing.T) {
+	t.Helper()
+	const column = `-o=jsonpath={range .items[*]}{.metadata.name}={.status.conditions[?(@.type=="Valid")].status}{"\n"}{end}`
+	eventually(t, time.Minute, "every policy is said to be valid", func() error {
+		out := l.kubectl(t, "get", cnpKind+","+ccnpKind, "-A", column)
+		for line := range strings.Lines(out) {
+			if !strings.HasSuffix(strings.TrimSpace(line), "=True") {
+				return fmt.Errorf("it shows\n%s", out)
+			}
+		}
+		return nil
+	})
 }
 
 // checkWays probes every way that a pod takes part in until all is as it is wanted.
